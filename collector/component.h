@@ -1,0 +1,99 @@
+/* component.h: what a receiver, processor, connector, exporter or extension is.
+ *
+ * One constant description per component, beside one table of fields. The table alone drives
+ * parsing, defaults, bounds, error messages, `flue components --help`, and the generated reference.
+ * The build finds components by their folder: receivers/NAME/, processors/NAME/, ... and collects
+ * every `const struct flue_component flue_KIND_NAME` (KIND: receiver, processor, ...; NAME: the
+ * folder's). See docs/writing-a-component.md.
+ *
+ * Life: check (pure) -> create (no I/O; main thread) -> start (main thread, loops not yet running;
+ * exporters before processors before receivers) -> push/send on the loops -> stop (main thread, the
+ * loops run; receivers first: take no more, finish what is open) -> destroy (loops stopped).
+ * What a component keeps per loop it makes in start for every loop (create->loops->count).
+ */
+#ifndef FLUE_COMPONENT_H
+#define FLUE_COMPONENT_H
+
+#include "collector/base/arena.h"
+#include "collector/base/loop.h"
+#include "collector/base/metrics.h"
+#include "collector/pipeline/delivery.h"
+#include "config/field.h"
+
+enum flue_kind {
+    FLUE_RECEIVER,
+    FLUE_PROCESSOR,
+    FLUE_CONNECTOR,
+    FLUE_EXPORTER,
+    FLUE_EXTENSION,
+    FLUE_KINDS
+};
+enum flue_stability { FLUE_DEVELOPMENT, FLUE_ALPHA, FLUE_BETA, FLUE_STABLE };
+
+/* ---- instances ------------------------------------------------------------------------------- */
+
+struct flue_server_set; /* net/server.h: listeners shared by receivers */
+struct flue_budget;
+
+/* What create gets; lives as long as the instance. */
+struct flue_create {
+    const char *id;     /* "pyroscope/media" */
+    const void *config; /* the bound struct, immutable */
+    enum flue_kind kind;
+    enum flue_signal signals; /* of the pipelines that name it */
+    struct flue_loops *loops;
+    struct flue_metrics *metrics;
+    struct flue_arena *arena; /* lives as long as the instance; start-up only */
+    struct flue_server_set *servers;
+    struct flue_budget *budget;
+    /* RECEIVER: where to push, per signal; NULL when no pipeline of that signal names it. */
+    struct flue_consumer *profiles;
+    /* PROCESSOR: the account and id of its pipeline. */
+    struct flue_account *account;
+    const char *pipeline;
+    /* The instance of an extension by id ("basicauth/team-a"), or NULL. */
+    void *(*extension)(const struct flue_create *create, const char *id);
+    void *service;
+};
+
+/* A processor's place in a pipeline; give the batch on with flue_stage_next. */
+struct flue_stage;
+void flue_stage_next(struct flue_stage *stage, struct flue_batch *batch,
+                     struct flue_delivery *delivery);
+void *flue_stage_instance(struct flue_stage *stage);
+
+struct flue_send; /* pipeline/exporter.h */
+
+struct flue_component {
+    enum flue_kind kind;
+    const char *name;
+    const char *alias; /* deprecated type name, or NULL; accepted with one log line */
+    unsigned signals;  /* enum flue_signal, or'ed; 0 for extensions */
+    enum flue_stability stability;
+    const char *summary;
+    size_t config_size;
+    const struct flue_field *fields;
+    /* Also for exporters whose work the engine queues and retries: the engine adds the fields
+     * sending_queue, retry_on_failure, timeout unless set. */
+    bool no_queue;         /* debug, nop, file: neither queue nor retry keys */
+    bool no_timeout;       /* queue and retry, but no `timeout` key of the engine */
+    int64_t timeout_def;   /* ns; 0: 5 s */
+
+    void (*check)(const void *config, struct flue_check *check); /* may be NULL */
+    enum flue_code (*create)(const struct flue_create *create, void **instance,
+                             struct flue_error *error);
+    enum flue_code (*start)(void *instance, struct flue_error *error); /* may be NULL */
+    /* PROCESSOR, CONNECTOR: takes the batch's reference; calls flue_stage_next any number of times,
+     * now or (holding the delivery) later, or flue_delivery_refuse. Runs on every loop. */
+    void (*push)(struct flue_stage *stage, struct flue_batch *batch,
+                 struct flue_delivery *delivery);
+    /* EXPORTER: begin to send; the answer is flue_send_done(send, verdict), now or later, on the
+     * same loop. */
+    void (*send)(void *instance, struct flue_send *send);
+    /* Begin to stop; `stopped` must become true by itself until the deadline (monotonic ns). */
+    void (*stop)(void *instance, uint64_t deadline_ns);
+    bool (*stopped)(void *instance); /* NULL: at once */
+    void (*destroy)(void *instance);
+};
+
+#endif

@@ -1,0 +1,49 @@
+/* exporter.h: the engine's half of an exporter: queue, retry, concurrency, metrics, acknowledgement.
+ *
+ * An exporter component turns one item into requests and gives a verdict; everything else is here,
+ * once. A send is one item: it keeps its identity, and `state`, over all its attempts, so that what
+ * an exporter fixed before the first attempt (times, labels, which parts were already taken) stays
+ * fixed. Attempts of one item never overlap.
+ *
+ * An item stays on the loop where it arrived. Concurrency (num_consumers), bytes and count of the
+ * queue are shared by all loops through atomics.
+ */
+#ifndef FLUE_PIPELINE_EXPORTER_H
+#define FLUE_PIPELINE_EXPORTER_H
+
+#include "collector/base/loop.h"
+#include "collector/component.h"
+#include "collector/pipeline/batch.h"
+
+struct flue_send {
+    struct flue_batch *batch; /* immutable */
+    struct flue_loop *loop;
+    unsigned attempt;      /* 0 for the first */
+    uint64_t deadline_ns;  /* of this attempt: `timeout`, or the caller's if that is earlier; 0: none */
+    void *state;           /* the exporter's; freed by free_state when the item ends */
+    void (*free_state)(void *state);
+    /* While an attempt runs: the item is given up (deadline of a drain, sender gone). The exporter
+     * ends its requests and still calls flue_send_done. May be NULL. */
+    void (*cancel)(struct flue_send *send);
+};
+
+enum flue_verdict_kind {
+    FLUE_SENT,  /* taken; `rejected` of it was refused by a partial success */
+    FLUE_RETRY, /* come again, not before error.retry_after_ms */
+    FLUE_DROP,  /* will never be taken: counted with error.code as the reason, logged */
+    FLUE_SPLIT  /* too large: cut to `split_max` and send the parts */
+};
+struct flue_verdict {
+    enum flue_verdict_kind kind;
+    struct flue_error error;
+    struct flue_counts rejected; /* SENT: of the item's counts */
+    uint64_t split_max;          /* SPLIT: encoded bytes, or samples unless split_by_bytes */
+    bool split_by_bytes;
+};
+void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict);
+/* SENT with nothing rejected. */
+void flue_send_ok(struct flue_send *send);
+/* RETRY or DROP by flue_code_facts(error->code)->retryable. */
+void flue_send_fail(struct flue_send *send, const struct flue_error *error);
+
+#endif
