@@ -1,0 +1,177 @@
+/* json_budget.c: see json_budget.h. */
+#include "proto/wire/json_budget.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+/* Before every allocation, so that freeing knows what to give back. */
+struct header {
+    size_t size;
+    struct flue_json_budget *budget;
+};
+
+static _Thread_local struct flue_json_budget *current;
+static pthread_once_t installed = PTHREAD_ONCE_INIT;
+
+static void *budget_malloc(size_t size)
+{
+    struct flue_json_budget *budget = current;
+    if (size > SIZE_MAX - sizeof(struct header))
+        return NULL;
+    size_t whole = size + sizeof(struct header);
+    if (budget && whole > budget->limit - budget->used) {
+        budget->exceeded = true;
+        return NULL;
+    }
+    struct header *header = malloc(whole);
+    if (!header)
+        return NULL;
+    header->size = whole;
+    header->budget = budget;
+    if (budget) {
+        budget->used += whole;
+        if (budget->used > budget->peak)
+            budget->peak = budget->used;
+    }
+    return header + 1;
+}
+
+static void budget_free(void *memory)
+{
+    if (!memory)
+        return;
+    struct header *header = (struct header *)memory - 1;
+    if (header->budget)
+        header->budget->used -= header->size;
+    free(header);
+}
+
+static void install(void)
+{
+    json_set_alloc_funcs(budget_malloc, budget_free);
+    json_object_seed(0);
+}
+
+void flue_json_begin(struct flue_json_budget *budget, size_t limit)
+{
+    pthread_once(&installed, install);
+    *budget = (struct flue_json_budget){.limit = limit, .outer = current};
+    current = budget;
+}
+
+void flue_json_end(struct flue_json_budget *budget)
+{
+    current = budget->outer;
+}
+
+/* jansson recurses per level; its own limit of 2,048 is too deep for a loop's stack. */
+static bool depth_ok(struct flue_bytes text)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t c = text.data[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > FLUE_JSON_DEPTH)
+                return false;
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return true;
+}
+
+enum flue_code flue_json_parse(struct flue_json_budget *budget, struct flue_bytes text,
+                               json_t **out, struct flue_error *error)
+{
+    json_error_t mistake;
+    *out = NULL;
+    if (text.size == 0)
+        return flue_fail(error, FLUE_INVALID, "JSON: empty body");
+    if (!depth_ok(text))
+        return flue_fail(error, FLUE_INVALID, "JSON: nested deeper than %d levels",
+                         FLUE_JSON_DEPTH);
+    budget->exceeded = false;
+    *out = json_loadb((const char *)text.data, text.size, JSON_DECODE_ANY | JSON_ALLOW_NUL,
+                      &mistake);
+    if (*out)
+        return FLUE_OK;
+    if (budget->exceeded)
+        return flue_fail(error, FLUE_TOO_LARGE,
+                         "JSON: needs more than the %zu bytes that a decoded request may use",
+                         budget->limit);
+    if (json_error_code(&mistake) == json_error_out_of_memory)
+        return flue_fail(error, FLUE_NO_MEMORY, "JSON: out of memory");
+    char shown[160];
+    return flue_fail(error, FLUE_INVALID, "JSON: line %d column %d: %s", mistake.line,
+                     mistake.column,
+                     flue_printable(flue_bytes_of(mistake.text), shown, sizeof shown));
+}
+
+static int base64_digit(uint8_t c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    if (c == '+' || c == '-')
+        return 62;
+    if (c == '/' || c == '_')
+        return 63;
+    return -1;
+}
+
+bool flue_base64_decode(struct flue_bytes text, uint8_t *out, size_t *out_size)
+{
+    size_t size = text.size, written = 0;
+    uint32_t bits = 0;
+    unsigned have = 0;
+    if (size > 0 && size % 4 == 0 && text.data[size - 1] == '=')
+        size -= text.data[size - 2] == '=' ? 2 : 1;
+    if (size % 4 == 1)
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        int digit = base64_digit(text.data[i]);
+        if (digit < 0)
+            return false;
+        bits = bits << 6 | (uint32_t)digit;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            out[written++] = (uint8_t)(bits >> have);
+        }
+    }
+    *out_size = written;
+    return true;
+}
+
+void flue_base64_encode(struct flue_bytes bytes, char *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t i = 0;
+    for (; i + 3 <= bytes.size; i += 3, out += 4) {
+        uint32_t v = (uint32_t)bytes.data[i] << 16 | (uint32_t)bytes.data[i + 1] << 8 |
+                     bytes.data[i + 2];
+        out[0] = digits[v >> 18];
+        out[1] = digits[v >> 12 & 63];
+        out[2] = digits[v >> 6 & 63];
+        out[3] = digits[v & 63];
+    }
+    if (i < bytes.size) {
+        bool two = i + 1 < bytes.size;
+        uint32_t v = (uint32_t)bytes.data[i] << 16 | (two ? (uint32_t)bytes.data[i + 1] << 8 : 0);
+        out[0] = digits[v >> 18];
+        out[1] = digits[v >> 12 & 63];
+        out[2] = two ? digits[v >> 6 & 63] : '=';
+        out[3] = '=';
+    }
+}
