@@ -16,18 +16,22 @@ enum flue_field_type {
     FLUE_FIELD_END = 0,
     FLUE_FIELD_BOOL,     /* bool */
     FLUE_FIELD_INT,      /* int64_t, within minimum..maximum */
+    FLUE_FIELD_SIZE,     /* int64_t bytes, within minimum..maximum; a plain number is bytes, a string
+                          * may carry KiB, MiB, GiB, kB, MB, GB */
     FLUE_FIELD_FLOAT,    /* double */
     FLUE_FIELD_DURATION, /* int64_t nanoseconds, within minimum..maximum */
     FLUE_FIELD_STRING,   /* const char *; NULL when the default is NULL */
     FLUE_FIELD_SECRET,   /* const char *, printed as [REDACTED] */
     FLUE_FIELD_ENUM,     /* int; `choices`, one NULL-ended list of names, the index is the value */
-    FLUE_FIELD_ENDPOINT, /* const char * "host:port", "[::1]:0", ":4317" or a path (unix) */
+    FLUE_FIELD_ENDPOINT, /* const char * "host:port", "[::1]:0", ":4317", a path (unix), or an URL */
     FLUE_FIELD_BLOCK,    /* an embedded struct with its own fields */
-    FLUE_FIELD_OPTIONAL, /* const struct X *: NULL when the key is absent; a null value or {} gives
-                          * the defaults; inside it `enabled: false` gives NULL again */
+    FLUE_FIELD_OPTIONAL, /* const struct X *: NULL when the key is absent (unless .def = "{}", which
+                          * makes it present); a null value or {} gives the defaults; inside it
+                          * `enabled: false` gives NULL again */
     FLUE_FIELD_LIST,     /* struct flue_list of structs with `fields` */
     FLUE_FIELD_STRINGS,  /* struct flue_list of const char * */
-    FLUE_FIELD_MAP,      /* struct flue_map of string to string, in the file's order */
+    FLUE_FIELD_MAP,      /* struct flue_map of string to string, in the file's order; the file may
+                          * also write a list of {name, value} (configopaque.MapList) */
     FLUE_FIELD_SECRETS,  /* as MAP, values printed as [REDACTED] (headers) */
     FLUE_FIELD_VALUE,    /* struct flue_value: any scalar, as YAML types it */
     FLUE_FIELD_IGNORED   /* accepted for compatibility, has no effect; `help` says why */
@@ -58,9 +62,10 @@ struct flue_field {
     uint32_t size;                   /* of the nested struct: BLOCK, OPTIONAL, LIST */
     const struct flue_field *fields; /* nested */
     const char *help;
-    const char *def;                 /* default in YAML's words: "30s", "true", "gzip"; NULL: zero */
-    int64_t minimum, maximum;        /* INT (value) and DURATION (ns); both 0: no bounds */
-    const char *const *choices;      /* ENUM; further spellings by `aliases` */
+    const char *def;                 /* default in YAML's words: "30s", "true", "gzip", "[a, b]"; NULL:
+                                      * zero, empty, the first choice, no block */
+    int64_t minimum, maximum;        /* INT, SIZE, FLOAT (value) and DURATION (ns); both 0: no bounds */
+    const char *const *choices;      /* ENUM */
     const char *unit;                /* "bytes", "MiB", for help */
     const char *alias;               /* deprecated other name of the same key */
     bool required;
@@ -73,6 +78,7 @@ struct flue_field {
     }
 #define FLUE_BOOL(S, m, ...)     FLUE_FIELD_(FLUE_FIELD_BOOL, S, m, __VA_ARGS__)
 #define FLUE_INT(S, m, ...)      FLUE_FIELD_(FLUE_FIELD_INT, S, m, __VA_ARGS__)
+#define FLUE_SIZE(S, m, ...)     FLUE_FIELD_(FLUE_FIELD_SIZE, S, m, __VA_ARGS__)
 #define FLUE_FLOAT(S, m, ...)    FLUE_FIELD_(FLUE_FIELD_FLOAT, S, m, __VA_ARGS__)
 #define FLUE_DURATION(S, m, ...) FLUE_FIELD_(FLUE_FIELD_DURATION, S, m, __VA_ARGS__)
 #define FLUE_STRING(S, m, ...)   FLUE_FIELD_(FLUE_FIELD_STRING, S, m, __VA_ARGS__)
@@ -109,7 +115,9 @@ struct flue_field {
 /* ---- checking -------------------------------------------------------------------------------- */
 
 /* Collects every mistake; flue validate prints them all. `path` is the key within the component's
- * block ("protocols.grpc.endpoint"), "" for the block itself: its position is looked up. */
+ * block ("protocols.grpc.endpoint", "attributes[2].key"), "" for the block itself: its position is
+ * looked up, or that of the nearest block around it which the file has. The text does not repeat
+ * the path. See check.h for who reads them. */
 struct flue_check;
 void flue_check_fail(struct flue_check *check, const char *path, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
