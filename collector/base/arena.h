@@ -16,10 +16,11 @@
 struct flue_arena {
     struct flue_arena_chunk *chunks;
     uint8_t *at, *end;
-    size_t used, budget, chunk_size;
+    size_t used, budget, chunk_size, first_size;
 };
 
-/* `chunk_size` 0: 4 KiB, doubling up to 1 MiB. `budget` 0: SIZE_MAX, for start-up only. */
+/* `chunk_size` is the first chunk's (0: 4 KiB), doubling up to 1 MiB. `budget` 0: SIZE_MAX, for
+ * start-up only. */
 void flue_arena_init(struct flue_arena *arena, size_t budget, size_t chunk_size);
 void *flue_arena_alloc(struct flue_arena *arena, size_t size);
 void *flue_arena_zalloc(struct flue_arena *arena, size_t count, size_t size); /* checks overflow */
@@ -28,7 +29,7 @@ struct flue_bytes flue_arena_copy(struct flue_arena *arena, struct flue_bytes b)
 char *flue_arena_string(struct flue_arena *arena, struct flue_bytes b);
 char *flue_arena_printf(struct flue_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Forgets all, keeps the first chunk. */
+/* Forgets all; keeps the largest chunk of up to 256 KiB for the next use. */
 void flue_arena_reset(struct flue_arena *arena);
 void flue_arena_destroy(struct flue_arena *arena);
 

@@ -27,6 +27,7 @@ struct flue_block {
     size_t capacity;  /* from data on */
     uint8_t *data;
     uint8_t *base;    /* of the allocation; data may have moved forward from it */
+    struct flue_block *next; /* in the cache of freed blocks */
 };
 
 struct flue_block *flue_block_new(struct flue_account *account, size_t capacity);
