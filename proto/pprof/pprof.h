@@ -7,6 +7,7 @@
 #ifndef PROTO_PPROF_PPROF_H
 #define PROTO_PPROF_PPROF_H
 
+#include "collector/base/arena.h"
 #include "collector/base/payload.h"
 
 struct flue_pprof_limits {
@@ -29,6 +30,22 @@ struct flue_pprof_facts {
  * FLUE_INVALID. */
 enum flue_code flue_pprof_check(struct flue_bytes profile, const struct flue_pprof_limits *limits,
                                 struct flue_pprof_facts *facts, struct flue_error *error);
+
+/* The same, and the names of the sample types (facts->sample_types of them) copied to `arena`. */
+struct flue_pprof_type_name {
+    struct flue_bytes type, unit;
+};
+enum flue_code flue_pprof_check_types(struct flue_bytes profile,
+                                      const struct flue_pprof_limits *limits,
+                                      struct flue_pprof_facts *facts, struct flue_arena *arena,
+                                      struct flue_pprof_type_name **names,
+                                      struct flue_error *error);
+
+/* The profile without its compression: *raw is the profile itself and *inflated NULL when it came
+ * raw; else *raw lies in *inflated, a new block. */
+enum flue_code flue_pprof_raw(struct flue_bytes profile, const struct flue_pprof_limits *limits,
+                              struct flue_account *account, struct flue_block **inflated,
+                              struct flue_bytes *raw, struct flue_error *error);
 
 struct flue_pprof_label {
     struct flue_bytes name, value;
@@ -66,15 +83,22 @@ size_t flue_pprof_series_count(const struct flue_payload *payload);
 const struct flue_pprof_series *flue_pprof_series_at(const struct flue_payload *payload, size_t i);
 
 /* push.v1.PushRequest (Pyroscope): reading checks the envelope and every profile; the payload keeps
- * `body`. trusted: only the envelope is checked. A bad profile is left out and reported. */
+ * `body`. trusted: only the envelope is checked (facts are then zero but for gzip). A bad profile is
+ * left out and reported; a series without __name__, or with a label twice, refuses its profiles.
+ * Strings of a profile or label values that are not UTF-8 are repaired and counted. limits->inflated
+ * holds for every profile and for the sum of one request. Fails when nothing good is left (an empty
+ * request too), or when the envelope itself is broken. */
 struct flue_push_report {
-    struct flue_counts counts;
+    struct flue_counts counts; /* of what is in the payload; bytes: encoded */
     uint64_t rejected_profiles;
+    uint64_t repaired_profiles;
     char rejected_reason[400];
 };
 enum flue_code flue_push_read(struct flue_block *body, const struct flue_pprof_limits *limits,
                               bool trusted, struct flue_payload **out,
                               struct flue_push_report *report, struct flue_error *error);
+/* PushRequest as JSON (protobuf's mapping) to the same as protobuf. `budget`: bytes that decoding may
+ * use at its peak. */
 enum flue_code flue_push_json_read(struct flue_bytes json, size_t budget,
                                    struct flue_account *account, struct flue_block **body,
                                    struct flue_error *error);
