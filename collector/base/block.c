@@ -24,7 +24,7 @@
 struct thread_cache {
     struct flue_block *lists[CLASSES];
     size_t bytes;
-    bool known; /* to the key, whose destructor gives the lists back */
+    bool known; /* to the cache_key, whose destructor gives the lists back */
 };
 
 static struct {
@@ -34,9 +34,9 @@ static struct {
 } process_cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct thread_cache thread_cache;
-static pthread_once_t key_once = PTHREAD_ONCE_INIT;
-static pthread_key_t key;
-static bool key_made;
+static pthread_once_t cache_key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t cache_key;
+static bool cache_key_made;
 
 static size_t class_capacity(uint32_t index)
 {
@@ -103,17 +103,17 @@ static void thread_cache_free(void *arg)
     cache->known = false; /* a later destructor of this thread may free blocks again */
 }
 
-static void key_make(void)
+static void cache_key_make(void)
 {
-    key_made = pthread_key_create(&key, thread_cache_free) == 0;
+    cache_key_made = pthread_key_create(&cache_key, thread_cache_free) == 0;
 }
 
 /* Without the destructor a thread's lists would leak when it ends: then it has none. */
 static bool thread_cache_usable(struct thread_cache *cache)
 {
     if (!cache->known) {
-        pthread_once(&key_once, key_make);
-        cache->known = key_made && pthread_setspecific(key, cache) == 0;
+        pthread_once(&cache_key_once, cache_key_make);
+        cache->known = cache_key_made && pthread_setspecific(cache_key, cache) == 0;
     }
     return cache->known;
 }
@@ -231,7 +231,7 @@ struct flue_block *flue_block_copy(struct flue_account *account, struct flue_byt
 }
 
 /* Into a larger class; the kernel moves the pages of a mapping instead of copying them. */
-static bool grow(struct flue_block *block, size_t capacity)
+static bool grow_block(struct flue_block *block, size_t capacity)
 {
     uint32_t index = class_of(capacity);
     size_t old = class_capacity(block->size_class), offset = (size_t)(block->data - block->base);
@@ -287,7 +287,7 @@ enum flue_code flue_block_reserve(struct flue_block *block, size_t more, size_t 
         wanted = maximum;
     if (wanted < needed)
         wanted = needed;
-    if (wanted > SIZE_MAX / 2 || !grow(block, wanted + offset))
+    if (wanted > SIZE_MAX / 2 || !grow_block(block, wanted + offset))
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a block of %zu bytes", wanted);
     return FLUE_OK;
 }
