@@ -8,7 +8,8 @@ struct expansion {
     struct flue_tree *tree;
     struct flue_check *check; /* NULL: nobody is told */
     struct flue_position at;  /* of the value, for messages */
-    unsigned rounds;
+    unsigned rounds;          /* on the way to this value */
+    unsigned *total;          /* of the whole configuration */
 };
 
 #define complain(x, ...)                                                                           \
@@ -148,6 +149,12 @@ static bool retrieve(struct expansion *x, struct flue_bytes inner, struct flue_b
 
 static bool another_round(struct expansion *x)
 {
+    if (*x->total > FLUE_EXPAND_TOTAL)
+        return false; /* said before */
+    if (++*x->total > FLUE_EXPAND_TOTAL) {
+        complain(x, "the configuration has more than %d references to expand", FLUE_EXPAND_TOTAL);
+        return false;
+    }
     if (++x->rounds <= FLUE_EXPAND_ROUNDS)
         return true;
     complain(x, "the expansion does not end after %d rounds: does a reference lead to itself?",
@@ -214,11 +221,18 @@ static bool become(struct expansion *x, struct flue_node *node, struct flue_byte
 {
     const char *text = flue_arena_string(x->tree->arena, value);
     const char *file = is_file ? flue_arena_string(x->tree->arena, flue_bytes_from(inner, 5)) : "";
-    if (!text || !file)
+    if (!text || !file) {
+        complain(x, "out of memory");
         return false;
+    }
     struct flue_node *parsed =
         flue_yaml_parse(x->tree, file, value, is_file ? NULL : &x->at, NULL);
     struct flue_position at = node->position;
+    if (!parsed && x->tree->nodes >= FLUE_YAML_MAX_NODES) {
+        complain(x, "the configuration expands to more than %u values", FLUE_YAML_MAX_NODES);
+        *x->total = FLUE_EXPAND_TOTAL + 1;
+        return false;
+    }
     if (parsed)
         *node = *parsed;
     else
@@ -245,7 +259,6 @@ static void expand_string(struct expansion *x, struct flue_node *node, unsigned 
                 return;
             node->text = text;
         } else if (!become(x, node, value, is_file, inner)) {
-            complain(x, "out of memory");
             return;
         } else if (node->type != FLUE_NODE_STRING) {
             break;
@@ -253,7 +266,7 @@ static void expand_string(struct expansion *x, struct flue_node *node, unsigned 
     }
     if (node->type == FLUE_NODE_MAP || node->type == FLUE_NODE_LIST) {
         expand(x, node, depth + 1);
-        struct expansion quiet = {.tree = x->tree};
+        struct expansion quiet = {.tree = x->tree, .total = x->total};
         const char *text = expand_text(&quiet, node->text);
         node->text = text ? text : node->text;
     }
@@ -268,9 +281,10 @@ static void expand_string(struct expansion *x, struct flue_node *node, unsigned 
 
 static void expand(struct expansion *x, struct flue_node *node, unsigned depth)
 {
-    if (depth > FLUE_EXPAND_MAX_DEPTH * 2) {
+    if (depth > FLUE_EXPAND_MAX_DEPTH) {
         complain(x, "expanded maps are nested deeper than %d levels: does a file include itself?",
-                 FLUE_EXPAND_MAX_DEPTH * 2);
+                 FLUE_EXPAND_MAX_DEPTH);
+        *x->total = FLUE_EXPAND_TOTAL + 1;
         return;
     }
     struct expansion inner = *x;
@@ -299,6 +313,7 @@ static void expand(struct expansion *x, struct flue_node *node, unsigned depth)
 
 void flue_node_expand(struct flue_tree *tree, struct flue_node *node, struct flue_check *check)
 {
-    struct expansion x = {.tree = tree, .check = check, .at = node->position};
+    unsigned total = 0;
+    struct expansion x = {.tree = tree, .check = check, .at = node->position, .total = &total};
     expand(&x, node, 0);
 }

@@ -20,7 +20,8 @@
 
 #define FLUE_EXPAND_ROUNDS    1000
 #define FLUE_EXPAND_MAX_BYTES (1u << 20) /* of one value */
-#define FLUE_EXPAND_MAX_DEPTH 64
+#define FLUE_EXPAND_TOTAL     20000 /* references of the whole configuration */
+#define FLUE_EXPAND_MAX_DEPTH 96
 
 struct flue_sources {
     const char *const *configs; /* as given to --config, in order */
