@@ -162,27 +162,19 @@ static bool another_round(struct expansion *x)
     return false;
 }
 
-/* Replaces every occurrence of the reference by its value. */
-static const char *substitute(struct expansion *x, const char *text, struct flue_bytes reference,
+/* `text` with the reference at `start` replaced by its value. */
+static const char *substitute(struct expansion *x, const char *text, size_t start, size_t size,
                               struct flue_bytes value)
 {
-    struct flue_buffer out;
-    flue_buffer_init(&out, FLUE_EXPAND_MAX_BYTES);
-    const char *at = text;
-    while (*at) {
-        if (strlen(at) >= reference.size && memcmp(at, reference.data, reference.size) == 0) {
-            flue_buffer_add(&out, value);
-            at += reference.size;
-        } else {
-            flue_buffer_byte(&out, (uint8_t)*at++);
-        }
-    }
-    const char *result = NULL;
-    if (out.failed)
+    const char *rest = text + start + size;
+    if (start + value.size + strlen(rest) > FLUE_EXPAND_MAX_BYTES) {
         complain(x, "a value expands to more than %u bytes", FLUE_EXPAND_MAX_BYTES);
-    else
-        result = flue_arena_string(x->tree->arena, flue_buffer_bytes(&out));
-    flue_buffer_destroy(&out);
+        return NULL;
+    }
+    const char *result =
+        flue_arena_printf(x->tree->arena, "%.*s%.*s%s", (int)start, text, FLUE_PRI(value), rest);
+    if (!result)
+        complain(x, "out of memory");
     return result;
 }
 
@@ -204,11 +196,11 @@ static const char *expand_text(struct expansion *x, const char *text)
     size_t start, size;
     bool is_file;
     while (text && find_reference(text, &start, &size)) {
-        struct flue_bytes reference = flue_bytes(text + start, size), value;
+        struct flue_bytes value;
         if (!another_round(x) ||
             !retrieve(x, flue_bytes(text + start + 2, size - 3), &value, &is_file))
             return NULL;
-        text = substitute(x, text, reference, value);
+        text = substitute(x, text, start, size, value);
     }
     return text;
 }
@@ -248,13 +240,12 @@ static void expand_string(struct expansion *x, struct flue_node *node, unsigned 
 {
     size_t start, size;
     while (find_reference(node->text, &start, &size)) {
-        struct flue_bytes reference = flue_bytes(node->text + start, size), value;
-        struct flue_bytes inner = flue_bytes(node->text + start + 2, size - 3);
+        struct flue_bytes inner = flue_bytes(node->text + start + 2, size - 3), value;
         bool whole = size == strlen(node->text), is_file;
         if (!another_round(x) || !retrieve(x, inner, &value, &is_file))
             return;
         if (!whole) {
-            const char *text = substitute(x, node->text, reference, value);
+            const char *text = substitute(x, node->text, start, size, value);
             if (!text)
                 return;
             node->text = text;
@@ -281,6 +272,8 @@ static void expand_string(struct expansion *x, struct flue_node *node, unsigned 
 
 static void expand(struct expansion *x, struct flue_node *node, unsigned depth)
 {
+    if (*x->total > FLUE_EXPAND_TOTAL)
+        return; /* said before */
     if (depth > FLUE_EXPAND_MAX_DEPTH) {
         complain(x, "expanded maps are nested deeper than %d levels: does a file include itself?",
                  FLUE_EXPAND_MAX_DEPTH);
