@@ -1,0 +1,20 @@
+/* repair.h: small changes to a profile's bytes, by one walk over its top level. */
+#ifndef PROTO_PPROF_REPAIR_H
+#define PROTO_PPROF_REPAIR_H
+
+#include "proto/pprof/pprof.h"
+
+/* A new, raw profile in which every string that is not UTF-8 has its ill-formed parts replaced by
+ * U+FFFD. The profile must have been checked. */
+enum flue_code flue_pprof_repair(struct flue_bytes profile, const struct flue_pprof_limits *limits,
+                                 struct flue_account *account, struct flue_block **out,
+                                 struct flue_error *error);
+
+/* A new, raw profile with time_nanos set, everything else byte for byte. The profile must have been
+ * checked. */
+enum flue_code flue_pprof_set_time(struct flue_bytes profile, int64_t time_nanos,
+                                   const struct flue_pprof_limits *limits,
+                                   struct flue_account *account, struct flue_block **out,
+                                   struct flue_error *error);
+
+#endif
