@@ -6,7 +6,10 @@
  * fixed. Attempts of one item never overlap.
  *
  * An item stays on the loop where it arrived. Concurrency (num_consumers), bytes and count of the
- * queue are shared by all loops through atomics.
+ * queue are shared by all loops through atomics. An item keeps its place among num_consumers while it
+ * waits to be sent again, so a destination that is down is not asked by the whole queue at once.
+ * Without a queue (sending_queue.enabled: false, or a component with no_queue) nothing bounds how many
+ * sends run at a time but the senders themselves.
  */
 #ifndef FLUE_PIPELINE_EXPORTER_H
 #define FLUE_PIPELINE_EXPORTER_H
@@ -41,6 +44,10 @@ struct flue_verdict {
     bool split_by_bytes;
 };
 void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict);
+/* Within an attempt, for an exporter that bounds its own concurrency (an adaptive one): this item gives
+ * its place among num_consumers back, so that the engine goes on to the next. Once per item; later
+ * calls do nothing. */
+void flue_send_free_place(struct flue_send *send);
 /* SENT with nothing rejected. */
 void flue_send_ok(struct flue_send *send);
 /* RETRY or DROP by flue_code_facts(error->code)->retryable. */

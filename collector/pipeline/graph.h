@@ -4,7 +4,8 @@
  * then receivers, which get the consumer in flue_create. Order of starting: exporters, pipelines
  * (their processors), receivers. Order of stopping, while the loops run: receivers, then pipelines,
  * then exporters, each polled until it is stopped or the deadline has passed; then the loops are
- * stopped; then destroy: receivers, consumers, pipelines, exporters.
+ * stopped; then destroy: exporters first (what senders still wait for is answered while their
+ * receiver exists), receivers, consumers, pipelines.
  *
  * Everything here is called on the main thread. Configuration, loops and metrics outlive the graph.
  * The metrics registry must not be printed once an exporter or pipeline of it is destroyed: queue

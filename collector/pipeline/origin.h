@@ -6,6 +6,7 @@
 #ifndef FLUE_PIPELINE_ORIGIN_H
 #define FLUE_PIPELINE_ORIGIN_H
 
+#include <stdatomic.h>
 #include "collector/base/attribute.h"
 #include "collector/base/error.h"
 

@@ -1,0 +1,188 @@
+/* item.h: what the parts of the engine know of each other (pipeline/ only).
+ *
+ * An item is one batch on its way to one exporter, with everything it needs embedded: its place in a
+ * delivery, in a list of its exporter, its timer, its reservation. It lives on one loop.
+ *
+ *   JOINED -> RESERVED -> (BATCHING ->) READY -> SENDING <-> BACKOFF -> ENDED
+ *   JOINED -> SENDING (no queue)
+ *   SENDING -> GROUP (cut into parts; ends with the last of them)
+ *   BATCHING -> MERGED (its sender waits; ends with the item that carries it)
+ *
+ * "counted": the ledger's received includes it, nobody waits for it. Otherwise its delivery, group or
+ * carrier is told the result, and decides what is counted.
+ */
+#ifndef FLUE_PIPELINE_ITEM_H
+#define FLUE_PIPELINE_ITEM_H
+
+#include "collector/pipeline/exporter.h"
+#include "collector/pipeline/graph.h"
+#include "collector/pipeline/ledger.h"
+
+enum flue_item_state {
+    FLUE_ITEM_JOINED,
+    FLUE_ITEM_RESERVED,
+    FLUE_ITEM_BATCHING,
+    FLUE_ITEM_READY,
+    FLUE_ITEM_SENDING,
+    FLUE_ITEM_BACKOFF,
+    FLUE_ITEM_GROUP,
+    FLUE_ITEM_MERGED,
+    FLUE_ITEM_ENDED
+};
+enum flue_item_result {
+    FLUE_RESULT_NONE,
+    FLUE_RESULT_TAKEN,   /* but for `rejected` */
+    FLUE_RESULT_REFUSED, /* for good, with `reason` */
+    FLUE_RESULT_FAILED,  /* the sender may come again */
+    FLUE_RESULT_SKIPPED  /* on_overflow: drop */
+};
+
+struct flue_item_list {
+    struct flue_item *first, *last;
+};
+
+struct flue_item {
+    struct flue_send send; /* first: the exporter's view */
+    struct flue_branch *branch;
+    struct flue_exporter_loop *at;
+    struct flue_counts counts; /* as received; outlives the batch of a merged item */
+    enum flue_item_state state;
+    enum flue_item_result result;
+    bool counted, place, started, in_line; /* in_line: stands in queued_items */
+    uint8_t giving_up;      /* enum flue_code: CANCELLED or SHUTTING_DOWN */
+    unsigned reason;        /* of REFUSED: enum flue_drop_reason */
+    uint64_t units, bytes;  /* reserved */
+    uint64_t first_ns;      /* of the first attempt */
+    uint64_t interval_ns;   /* the next wait, before jitter */
+    struct flue_timer timer;
+    struct flue_item_list *list;
+    struct flue_item *previous, *next; /* in `list`, or the free list */
+    struct flue_delivery *delivery;    /* who waits, or NULL */
+    struct flue_item *owner;           /* the group or the carrier that it belongs to */
+    struct flue_item *parts;           /* of a group, by `sibling` */
+    struct flue_item *merged;          /* of a carrier: items whose senders wait, by `next` */
+    struct flue_item *sibling;         /* next in the delivery or group */
+    unsigned open_parts;
+    bool any_taken, any_failed;
+    struct flue_counts rejected;       /* by a partial success, or parts refused for good */
+    struct flue_error *error;          /* of a group: its first failure; rare */
+};
+
+/* One pipeline's way to one exporter; owned by the exporter. */
+struct flue_branch {
+    struct flue_exporter *exporter;
+    const char *pipeline; /* id; copied */
+    struct flue_ledger ledger;
+    struct flue_branch *next;
+};
+
+/* What waits to become one request: same branch, form, tenant, partition keys. */
+struct flue_batch_group {
+    struct flue_exporter_loop *at;
+    struct flue_batch_group *next;
+    struct flue_item_list items;
+    struct flue_timer timer;
+    uint64_t size; /* in the batcher's sizer */
+    size_t count;
+};
+#define FLUE_BATCH_GROUPS_MAX 1000
+
+struct flue_exporter_loop {
+    _Alignas(64) struct flue_exporter *exporter;
+    struct flue_loop *loop;
+    struct flue_item_list ready;   /* wait for a place */
+    struct flue_item_list parts;   /* of a direct group: next to be sent, no place needed */
+    struct flue_item_list running; /* SENDING and BACKOFF */
+    struct flue_batch_group *groups;
+    struct flue_item *free_items;
+    unsigned free_count, group_count, spare, turn;
+    bool pumping, draining, expired;
+    struct flue_timer drain_timer;
+    uint64_t drain_deadline_ns;
+    struct flue_delivery *room_first, *room_last; /* block_on_overflow: wait for room */
+    struct flue_task wake, stop;
+    _Atomic bool wake_posted;
+    _Atomic uint32_t granted; /* places handed over by other loops */
+    _Atomic int64_t live;     /* items that exist; one writer */
+    _Atomic int64_t sending, queued_items;
+};
+
+struct flue_exporter {
+    const struct flue_component *component;
+    void *instance;
+    char *id;
+    bool queued; /* has a sending queue */
+    bool retries;
+    struct flue_exporter_settings settings;
+    struct flue_metrics *metrics;
+    struct flue_branch *branches;
+    struct flue_exporter_loop *at; /* one per loop */
+    struct flue_loops *loops;
+    struct flue_metric *send_failed, *enqueue_failed, *retried, *capacity;
+    struct flue_histogram *batch_size;
+    struct flue_bytes *partition_keys; /* lower-case */
+    size_t partition_count;
+    _Atomic bool stopping;
+    bool component_stopping;
+    uint64_t stop_deadline_ns;
+    _Alignas(64) _Atomic uint64_t used_units, used_bytes;
+    _Alignas(64) _Atomic uint64_t places; /* in use */
+    _Atomic uint64_t place_waiters, room_waiters; /* bit per loop */
+};
+
+/* exporter.c */
+struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *pipeline);
+struct flue_item *flue_item_new(struct flue_exporter_loop *at, struct flue_branch *branch);
+void flue_item_free(struct flue_item *item);
+void flue_item_list_append(struct flue_item_list *list, struct flue_item *item);
+void flue_item_list_push(struct flue_item_list *list, struct flue_item *item); /* at the front */
+void flue_item_unlist(struct flue_item *item);
+static inline struct flue_exporter_loop *flue_branch_at(const struct flue_branch *branch,
+                                                        const struct flue_loop *loop)
+{
+    return &branch->exporter->at[loop->index];
+}
+
+/* queue.c: reservation, places, what is sent next */
+enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *error);
+void flue_queue_release(struct flue_item *item);
+void flue_queue_enter(struct flue_item *item); /* reserved; to the batcher, or ready */
+void flue_queue_ready(struct flue_item *item, bool front);
+void flue_queue_pump(struct flue_exporter_loop *at);
+void flue_queue_put_place(struct flue_exporter_loop *at);
+void flue_queue_wait_room(struct flue_exporter_loop *at, struct flue_delivery *delivery);
+void flue_queue_unwait_room(struct flue_exporter_loop *at, struct flue_delivery *delivery);
+void flue_queue_wake(struct flue_task *task);
+void flue_queue_stop(struct flue_task *task);
+void flue_queue_expire(struct flue_exporter_loop *at);
+
+/* attempt.c: attempts, verdicts, ends */
+void flue_attempt_start(struct flue_item *item);
+/* The last word on an item that was not taken: counted and logged, or its sender told. */
+void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_result result,
+                    const struct flue_error *error);
+void flue_item_leave_line(struct flue_item *item);
+/* CANCELLED or SHUTTING_DOWN: ends now, or as soon as the exporter has ended its attempt. */
+void flue_item_give_up(struct flue_item *item, enum flue_code why);
+/* Cuts `item` (in no list, no attempt running); its parts are ready to be sent. False and *error: it
+ * stays as it was. FLUE_TOO_LARGE: there is nothing to cut. */
+bool flue_item_split(struct flue_item *item, uint64_t max, bool by_bytes, struct flue_error *error);
+
+/* batcher.c */
+void flue_batcher_add(struct flue_item *item);
+void flue_batcher_flush_all(struct flue_exporter_loop *at);
+void flue_batcher_forget(struct flue_item *item); /* leaves its group */
+
+/* delivery.c */
+void flue_delivery_join(struct flue_delivery *delivery, struct flue_branch *branch,
+                        struct flue_batch *batch); /* takes the reference */
+void flue_delivery_entered(struct flue_delivery *delivery, struct flue_ledger *pipeline,
+                           const struct flue_counts *counts);
+void flue_delivery_pushed(struct flue_delivery *delivery, const struct flue_counts *counts);
+void flue_delivery_item_ended(struct flue_item *item, const struct flue_error *error);
+/* There may be room; false: waits again (and is not in the list). */
+bool flue_delivery_room(struct flue_delivery *delivery);
+void flue_delivery_no_room(struct flue_delivery *delivery, const struct flue_error *error);
+struct flue_delivery **flue_delivery_room_next(struct flue_delivery *delivery);
+
+#endif
