@@ -68,7 +68,8 @@ struct flue_otlp_index {
     struct flue_otlp_scope_index *scopes;
     struct flue_otlp_profile_index *profiles;
     uint64_t samples;
-    size_t bytes; /* that the arrays take, charged to the body's account */
+    size_t bytes; /* that the arrays take */
+    struct flue_account *account; /* charged for them; NULL: none */
 };
 
 const struct flue_otlp_index *flue_otlp_index_of(const struct flue_payload *payload);
@@ -102,7 +103,8 @@ struct flue_otlp_fields flue_otlp_fields(const struct flue_payload *payload,
                                          struct flue_otlp_place place);
 bool flue_otlp_fields_next(struct flue_otlp_fields *it, struct flue_field_value *f);
 
-/* Every Profile as edited (removed ones left out), in order of the body. */
+/* Every Profile as edited (removed ones left out; whole Profiles put in by flue_otlp_replace are not
+ * seen), in order of the body. */
 struct flue_otlp_profile {
     uint32_t profile, scope, resource; /* numbers in the index */
     uint32_t samples;                  /* as edited */
@@ -236,9 +238,11 @@ size_t flue_otlp_value_size(const struct flue_value *value);
 uint8_t *flue_otlp_value_write(uint8_t *at, const struct flue_value *value);
 /* A KeyValue's content. */
 void flue_otlp_attribute_read(struct flue_bytes key_value, struct flue_attribute *out);
-/* Field 1 of a Resource or Scope (also KeyValueList): tag, length, KeyValue. */
-size_t flue_otlp_attribute_size(const struct flue_attribute *attribute);
-uint8_t *flue_otlp_attribute_write(uint8_t *at, const struct flue_attribute *attribute);
+/* A whole field of a KeyValue: tag, length, content. `field` is 1 in Resource and KeyValueList, 3 in
+ * InstrumentationScope. */
+size_t flue_otlp_attribute_size(uint32_t field, const struct flue_attribute *attribute);
+uint8_t *flue_otlp_attribute_write(uint8_t *at, uint32_t field,
+                                   const struct flue_attribute *attribute);
 
 /* ------------------------------------------------------------------- editing */
 
@@ -250,7 +254,8 @@ uint8_t *flue_otlp_attribute_write(uint8_t *at, const struct flue_attribute *att
 enum flue_code flue_otlp_dictionary_append(struct flue_payload *payload, enum flue_otlp_table table,
                                            struct flue_bytes row, uint32_t *index,
                                            struct flue_error *error);
-/* Replaces the content of a row that was received (not one appended). */
+/* Replaces the content of a row that was received (not one appended, not twice). Steps over the
+ * table: for many rows, use flue_otlp_replace with the rows of flue_otlp_dictionary_open. */
 enum flue_code flue_otlp_dictionary_replace(struct flue_payload *payload,
                                             enum flue_otlp_table table, uint32_t index,
                                             struct flue_bytes row, struct flue_error *error);

@@ -17,14 +17,14 @@
 #include "collector/base/arena.h"
 #include "collector/base/block.h"
 
-#define FLUE_SPLICE_DEPTH 16
+#define FLUE_SPLICE_DEPTH 96
 
 struct flue_splice_step {
     bool message;
     uint8_t inside;      /* marked messages open around this step */
-    uint32_t from, to;   /* edit: replaced; message: its length prefix's position, its end */
+    uint32_t from, to;   /* edit: what is replaced; message: its length prefix's position, its end */
     uint32_t start;      /* message: where its content begins */
-    uint32_t size;       /* message: written by flue_splice_measure: its new content size */
+    uint32_t size;       /* message: set by flue_splice_measure: the new size of its content */
     struct flue_bytes with; /* edit */
 };
 
