@@ -19,8 +19,8 @@ struct flue_reader {
 struct flue_field_value {
     uint32_t number;         /* 1 .. 2^29-1 */
     enum flue_wire_type type;
-    uint64_t varint;         /* VARINT, FIXED64, FIXED32 */
-    struct flue_bytes bytes; /* LEN */
+    uint64_t varint;         /* VARINT, FIXED64, FIXED32; else 0 */
+    struct flue_bytes bytes; /* LEN; else empty */
     const uint8_t *tag_at;   /* first byte of the tag */
 };
 
@@ -64,6 +64,8 @@ static inline bool flue_read_field(struct flue_reader *r, struct flue_field_valu
         goto broken;
     f->number = (uint32_t)(tag >> 3);
     f->tag_at = start;
+    f->varint = 0;
+    f->bytes = flue_bytes(NULL, 0);
     switch (tag & 7) {
     case 0:
         f->type = FLUE_VARINT;
@@ -102,7 +104,6 @@ broken:
     return false;
 }
 
-/* Repeated integers, packed or not: reads one value of a packed run. */
 static inline bool flue_reader_done(const struct flue_reader *r)
 {
     return r->at >= r->end;
