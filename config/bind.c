@@ -231,14 +231,26 @@ static struct flue_node_entry *entry_of(struct binder *b, const struct flue_fiel
     return old;
 }
 
+bool flue_field_hidden(const struct flue_field *outer, const char *name)
+{
+    for (; outer && outer->type != FLUE_FIELD_END; outer++)
+        if (outer->name && strcmp(outer->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* `outer`: the table that squashes this one, or NULL. */
 static void bind_fields(struct binder *b, struct flue_node *node, const char *path,
-                        struct flue_position at, const struct flue_field *fields, char *out)
+                        struct flue_position at, const struct flue_field *fields,
+                        const struct flue_field *outer, char *out)
 {
     for (const struct flue_field *f = fields; f->type != FLUE_FIELD_END; f++) {
         if (!f->name) {
-            bind_fields(b, node, path, at, f->fields, out + f->offset);
+            bind_fields(b, node, path, at, f->fields, fields, out + f->offset);
             continue;
         }
+        if (flue_field_hidden(outer, f->name))
+            continue;
         const char *name = join(b, path, f->name);
         struct flue_node_entry *entry = node ? entry_of(b, f, node, path) : NULL;
         bool null = entry && entry->node->type == FLUE_NODE_NULL;
@@ -282,7 +294,7 @@ static void bind_block(struct binder *b, struct flue_node *node, const char *pat
     for (size_t i = 0; node && i < node->count; i++)
         node->entries[i].used = false;
     for (size_t i = 0; i < count; i++)
-        bind_fields(b, node, path, at, bindings[i].fields, bindings[i].out);
+        bind_fields(b, node, path, at, bindings[i].fields, NULL, bindings[i].out);
     for (size_t i = 0; node && i < node->count; i++) {
         const struct flue_node_entry *entry = &node->entries[i];
         char shown[96];

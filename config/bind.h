@@ -30,4 +30,7 @@ void *flue_bind_yaml(struct flue_check *check, const char *yaml, const struct fl
 /* Offers every key of a table, squashed ones too. */
 void flue_fields_offer(const struct flue_field *fields, struct flue_nearest *nearest);
 
+/* Does a squashing table have a row of its own for this key? (FLUE_SQUASH; `outer` may be NULL) */
+bool flue_field_hidden(const struct flue_field *outer, const char *name);
+
 #endif

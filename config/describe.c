@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "config/bind.h"
 #include "config/scalar.h"
 
 #define MAX_DEPTH 16
@@ -105,21 +106,23 @@ static void bounds_text(const struct flue_field *f, struct flue_buffer *out)
 typedef void (*row_function)(const struct flue_field *field, const char *path,
                              struct flue_buffer *out);
 
-static void each(const struct flue_field *fields, const char *prefix, row_function row,
-                 struct flue_buffer *out, unsigned depth)
+static void each(const struct flue_field *fields, const struct flue_field *outer,
+                 const char *prefix, row_function row, struct flue_buffer *out, unsigned depth)
 {
     for (const struct flue_field *f = fields; f->type != FLUE_FIELD_END; f++) {
         char path[512];
         if (!f->name) {
-            each(f->fields, prefix, row, out, depth);
+            each(f->fields, fields, prefix, row, out, depth);
             continue;
         }
+        if (flue_field_hidden(outer, f->name))
+            continue;
         snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", f->name);
         row(f, path, out);
         if (is_block(f) && depth < MAX_DEPTH) {
             if (f->type == FLUE_FIELD_LIST)
                 snprintf(path, sizeof path, "%s%s%s[]", prefix, *prefix ? "." : "", f->name);
-            each(f->fields, path, row, out, depth + 1);
+            each(f->fields, NULL, path, row, out, depth + 1);
         }
     }
 }
@@ -185,11 +188,11 @@ static void markdown_row(const struct flue_field *f, const char *path, struct fl
 
 void flue_fields_text(const struct flue_field *fields, const char *prefix, struct flue_buffer *out)
 {
-    each(fields, prefix, text_row, out, 0);
+    each(fields, NULL, prefix, text_row, out, 0);
 }
 
 void flue_fields_markdown(const struct flue_field *fields, const char *prefix,
                           struct flue_buffer *out)
 {
-    each(fields, prefix, markdown_row, out, 0);
+    each(fields, NULL, prefix, markdown_row, out, 0);
 }

@@ -96,7 +96,8 @@ struct flue_field {
     FLUE_FIELD_(FLUE_FIELD_OPTIONAL, S, m, .size = sizeof(T), .fields = (F), __VA_ARGS__)
 #define FLUE_LIST(S, m, T, F, ...)                                                                 \
     FLUE_FIELD_(FLUE_FIELD_LIST, S, m, .size = sizeof(T), .fields = (F), __VA_ARGS__)
-/* The nested table's keys stand in the outer block itself (the Collector's "squash"). */
+/* The nested table's keys stand in the outer block itself (the Collector's "squash"). A row of the outer
+ * table with the same key hides the nested one: so an outer block gives a key another default. */
 #define FLUE_SQUASH(S, m, T, F)                                                                    \
     {                                                                                              \
         .name = NULL, .type = FLUE_FIELD_BLOCK, .offset = offsetof(S, m), .size = sizeof(T),       \
