@@ -29,13 +29,18 @@ struct flue_loop {
     uv_async_t wake;
     _Atomic(struct flue_task *) inbox; /* posted, newest first */
     uv_thread_t thread;
-    void *locals; /* hash of per-loop singletons, see flue_loop_local */
+    bool started;
+    uv_timer_t timer; /* under the heap of flue_timers */
+    struct flue_timer *timers;
+    uint64_t timer_due_ns; /* what `timer` is set to; 0: not set */
+    uint64_t firing_ns;    /* while timers fire: up to when */
 };
 
 struct flue_loops {
     unsigned count;
     struct flue_loop *items[64];
     struct flue_pool *pool;
+    _Atomic bool running;
 };
 
 /* `count` 0: the CPUs this process may use (affinity, cgroup quota), at most 64. Threads start with
@@ -43,6 +48,7 @@ struct flue_loops {
 enum flue_code flue_loops_new(unsigned count, struct flue_loops **out, struct flue_error *error);
 enum flue_code flue_loops_run(struct flue_loops *loops, struct flue_error *error);
 void flue_loops_stop(struct flue_loops *loops); /* joins */
+/* Runs what jobs and posts are left, in the caller; closes handles that were forgotten. */
 void flue_loops_destroy(struct flue_loops *loops);
 /* The loop with the fewest bytes in flight, connections breaking a tie. */
 struct flue_loop *flue_loops_least_loaded(struct flue_loops *loops);
@@ -50,16 +56,19 @@ struct flue_loop *flue_loops_least_loaded(struct flue_loops *loops);
 /* From any thread. Runs on the loop's thread, in order of posting. */
 void flue_loop_post(struct flue_loop *loop, struct flue_task *task);
 /* Runs on the loop's thread and waits; on that thread itself it just runs. Not from another loop's
- * thread. Before flue_loops_run it runs in the caller. */
+ * thread. Before flue_loops_run and after flue_loops_stop it runs in the caller, which then stands in
+ * for the loop's thread (flue_loop_current, timers, handles). */
 void flue_loop_call(struct flue_loop *loop, void (*run)(struct flue_loop *loop, void *arg),
                     void *arg);
 struct flue_loop *flue_loop_current(void); /* NULL off the loops */
 
-/* One-shot timers of one loop in a heap: cheap to arm and to disarm (most never fire). */
+/* One-shot timers of one loop in a heap: cheap to arm and to disarm (most never fire), and arming
+ * cannot fail. Zeroed but for `fire` before the first use; arming an armed one moves it. A timer that
+ * fires is disarmed by then: it may be armed again or freed. On the loop's thread. */
 struct flue_timer {
     uint64_t due_ns; /* monotonic; 0: not armed */
-    uint32_t position;
     void (*fire)(struct flue_timer *timer);
+    struct flue_timer *child, *next, *prev; /* in the heap; zero when not armed */
 };
 void flue_timer_arm(struct flue_loop *loop, struct flue_timer *timer, uint64_t due_ns);
 void flue_timer_disarm(struct flue_loop *loop, struct flue_timer *timer); /* fine if not armed */

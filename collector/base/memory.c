@@ -1,93 +1,21 @@
 /* memory.c: see memory.h. */
 #include "collector/base/memory.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-#include "collector/base/bytes.h"
+#include "collector/base/limits.h"
 
 #define MIB ((int64_t)1 << 20)
 
-static size_t read_file(const char *path, char *out, size_t room)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : read(fd, out, room - 1);
-
-    if (fd >= 0)
-        close(fd);
-    out[size > 0 ? size : 0] = 0;
-    return size > 0 ? (size_t)size : 0;
-}
-
-/* A file with one number; INT64_MAX for "max", an absent file, or v1's "no limit". */
-static int64_t limit_of(const char *folder, const char *group, const char *file)
-{
-    char path[1024], text[64];
-    uint64_t value;
-    size_t size;
-
-    if (snprintf(path, sizeof path, "%s%s/%s", folder, group, file) >= (int)sizeof path)
-        return INT64_MAX;
-    size = read_file(path, text, sizeof text);
-    while (size && text[size - 1] == '\n')
-        size--;
-    if (!flue_parse_u64(flue_bytes(text, size), &value) || value > INT64_MAX)
-        return INT64_MAX;
-    return (int64_t)value;
-}
-
-/* The least limit from the group up to the root: an ancestor's binds as well. In a container with
- * its own view of the tree the group's path is not there, but the root is the group. */
-static int64_t least_limit(const char *folder, char *group, const char *file)
-{
-    int64_t least = INT64_MAX;
-
-    for (;;) {
-        int64_t limit = limit_of(folder, group, file);
-        char *slash = strrchr(group, '/');
-
-        least = limit < least ? limit : least;
-        if (!slash)
-            return least;
-        *slash = 0;
-    }
-}
-
-static int64_t cgroup_limit(void)
-{
-    char text[4096], *save = NULL;
-    int64_t least = INT64_MAX;
-
-    read_file("/proc/self/cgroup", text, sizeof text);
-    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        int64_t limit = INT64_MAX;
-        char *controllers = strchr(line, ':'), *group;
-
-        group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group || group[1] != '/')
-            continue;
-        *group++ = 0;
-        controllers++;
-        if (*controllers == 0)
-            limit = least_limit("/sys/fs/cgroup", group, "memory.max");
-        else if (strcmp(controllers, "memory") == 0)
-            limit = least_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes");
-        least = limit < least ? limit : least;
-    }
-    return least;
-}
-
 int64_t flue_budget_default_bytes(void)
 {
-    int64_t limit = cgroup_limit();
+    struct flue_limits limits;
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     int64_t memory = pages > 0 && page > 0 ? (int64_t)pages * page : 1024 * MIB;
 
-    if (limit < memory)
-        return limit / 5 * 4;
+    flue_limits_read("", &limits);
+    if (limits.memory < memory)
+        return limits.memory / 5 * 4;
     return memory / 4 < 1024 * MIB ? memory / 4 : 1024 * MIB;
 }
 

@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 #include "collector/base/buffer.h"
 
+#define FLUE_METRIC_MAX_SERIES 2000
+
 struct flue_metrics; /* a registry */
 struct flue_metric {
     _Atomic int64_t value;
@@ -29,11 +31,13 @@ void flue_metrics_destroy(struct flue_metrics *metrics);
 struct flue_metric *flue_metric(struct flue_metrics *metrics, enum flue_metric_type type,
                                 const char *name, const char *help,
                                 const struct flue_label *labels);
-/* A gauge that is read when the page is printed. */
+/* A gauge or counter that is read when the page is printed, on the thread that prints; `read` must not
+ * call the registry. Given again for the same labels it replaces the one before; NULL `read` ends it. */
 void flue_metric_callback(struct flue_metrics *metrics, enum flue_metric_type type,
                           const char *name, const char *help, const struct flue_label *labels,
                           double (*read)(void *), void *arg);
-/* A histogram with the given upper bounds, ascending. */
+/* A histogram with the given upper bounds, ascending; those of the first call hold for the family.
+ * NULL without memory, which flue_histogram_observe takes. */
 struct flue_histogram;
 struct flue_histogram *flue_histogram(struct flue_metrics *metrics, const char *name,
                                       const char *help, const struct flue_label *labels,
