@@ -506,6 +506,7 @@ static void leave_carrier(struct flue_item *item)
 
 void flue_item_give_up(struct flue_item *item, enum flue_code why)
 {
+    struct flue_exporter_loop *at = item->at;
     struct flue_error error;
 
     if (item->giving_up)
@@ -525,6 +526,7 @@ void flue_item_give_up(struct flue_item *item, enum flue_code why)
                 flue_item_give_up(part, why);
         if (--item->open_parts == 0)
             group_end(item);
+        flue_queue_pump(at);
         return;
     case FLUE_ITEM_MERGED:
         leave_carrier(item);
@@ -536,4 +538,5 @@ void flue_item_give_up(struct flue_item *item, enum flue_code why)
         break;
     }
     flue_item_fail(item, FLUE_DROP_SHUTDOWN, FLUE_RESULT_FAILED, &error);
+    flue_queue_pump(at);
 }

@@ -321,7 +321,8 @@ static bool reserve_all(struct flue_delivery *delivery, struct flue_exporter_loo
         struct flue_exporter *exporter = item->at->exporter;
         const struct flue_queue_config *queue = &exporter->settings.sending_queue;
 
-        enum flue_code code = flue_queue_reserve(item, &error);
+        bool behind = queue->block_on_overflow && delivery->phase == OPEN && item->at->room_first;
+        enum flue_code code = behind ? FLUE_OVERLOADED : flue_queue_reserve(item, &error);
         if (code == FLUE_OK)
             continue;
         if (code == FLUE_OVERLOADED && queue->block_on_overflow) {
@@ -343,10 +344,13 @@ static bool reserve_all(struct flue_delivery *delivery, struct flue_exporter_loo
 
 static void start_direct(struct flue_delivery *delivery)
 {
+    flue_timer_disarm(delivery->loop, &delivery->timer);
     delivery->phase = DIRECT;
     delivery->pending = 1; /* an answer that comes at once must not settle before all have begun */
     for (struct flue_item *item = delivery->first; item; item = item->sibling) {
         struct flue_exporter *exporter = item->at->exporter;
+        if (delivery->refused)
+            break; /* by an answer that came at once */
         if (item->result != FLUE_RESULT_NONE)
             continue;
         if (!exporter->queued) {
