@@ -15,6 +15,16 @@
 
 #include "collector/base/payload.h"
 
+/* The part of `total` that falls to `own`, when `before` of `all` weights have been dealt out: the
+ * parts' sum is exactly `total`. */
+static inline uint64_t flue_share(uint64_t total, uint64_t before, uint64_t own, uint64_t all)
+{
+    if (all == 0)
+        return 0;
+    return (uint64_t)((unsigned __int128)total * (before + own) / all) -
+           (uint64_t)((unsigned __int128)total * before / all);
+}
+
 #define FLUE_OTLP_WORK_FACTOR 24
 #define FLUE_OTLP_WORK_FLOOR  (4u << 20)
 

@@ -140,15 +140,6 @@ static bool profile_split(void *arg, const struct flue_otlp_profile *profile)
     return true;
 }
 
-/* What part k has of `total`, if weights[0..k] of all weights are done: the shares' sum is exact. */
-static uint64_t share(uint64_t total, uint64_t before, uint64_t own, uint64_t all)
-{
-    if (all == 0)
-        return 0;
-    return (uint64_t)((unsigned __int128)total * (before + own) / all) -
-           (uint64_t)((unsigned __int128)total * before / all);
-}
-
 static void emit_all(struct split *split, const struct flue_counts *total,
                      void (*emit)(void *arg, struct flue_payload *part,
                                   const struct flue_counts *counts),
@@ -164,11 +155,11 @@ static void emit_all(struct split *split, const struct flue_counts *total,
     for (size_t i = 0; i < split->count; i++) {
         const struct part *p = &split->parts[i];
         struct flue_counts counts = {
-            .profiles = share(total->profiles, done.profiles, p->profiles, all.profiles),
+            .profiles = flue_share(total->profiles, done.profiles, p->profiles, all.profiles),
             /* counts as received may tell of samples where none are left: by bytes then */
-            .samples = all.samples ? share(total->samples, done.samples, p->samples, all.samples)
-                                   : share(total->samples, done.bytes, p->bytes, all.bytes),
-            .bytes = share(total->bytes, done.bytes, p->bytes, all.bytes),
+            .samples = all.samples ? flue_share(total->samples, done.samples, p->samples, all.samples)
+                                   : flue_share(total->samples, done.bytes, p->bytes, all.bytes),
+            .bytes = flue_share(total->bytes, done.bytes, p->bytes, all.bytes),
         };
 
         done.profiles += p->profiles;

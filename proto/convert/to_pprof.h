@@ -1,0 +1,73 @@
+/* to_pprof.h: the writer of one pprof from a group of OTLP profiles, wire to wire.
+ *
+ * Ids are row numbers of the OTLP tables, so a Stack's bytes are the beginning of a Sample and a
+ * Line's bytes are a Line: both are copied as they are. Only strings are renumbered. Used rows are
+ * found by stamps of the generation, so that nothing is cleared between two profiles.
+ */
+#ifndef PROTO_CONVERT_TO_PPROF_H
+#define PROTO_CONVERT_TO_PPROF_H
+
+#include "proto/convert/profile_name.h"
+#include "proto/convert/sample_groups.h"
+#include "proto/otlp/dictionary_tables.h"
+
+#define FLUE_IDENTITY_PREFIX "pyroscope.label." /* profile attributes that hold labels "__x__" */
+
+struct flue_row_list {
+    uint32_t *rows;
+    size_t count, room;
+};
+struct flue_pprof_writer {
+    const struct flue_otlp_dictionary *dictionary;
+    struct flue_label_sets *sets;
+    struct flue_work *work;
+    bool underscore; /* in sample types */
+    uint32_t generation;
+    struct flue_out out;          /* the pprof */
+    struct flue_out label_bytes;  /* encoded label sets of this generation */
+
+    struct {
+        uint32_t generation, number;
+    } *strings;                   /* by row */
+    struct flue_bytes *texts;     /* the pprof's string table from number 1 on */
+    size_t text_count, text_room;
+    struct flue_arena own_arena;  /* of this generation: texts found by content */
+    struct flue_table own;        /* texts that are in no row, by content */
+
+    uint32_t *stacks, *locations, *functions; /* generation in which used */
+    uint8_t *stack_kinds;         /* by row, once for all generations */
+    uint8_t *function_kinds;
+    struct flue_mapping_state {
+        uint32_t generation;
+        uint8_t kind;             /* as its attributes say, once for all generations */
+        uint8_t facts;            /* of its symbolized frames in this generation */
+        bool symbolized, bare;    /* has such frames in this generation */
+        bool read;
+    } *mappings;
+    struct flue_row_list used_locations, used_functions, used_mappings;
+    bool unknown_location, unknown_function; /* placeholders are needed */
+};
+
+/* What stands around the samples of one pprof. */
+struct flue_pprof_head {
+    struct flue_profile_type *types;
+    bool *times_period; /* per type: values are multiplied by the period */
+    size_t type_count;
+    struct flue_profile_type period_type;
+    int64_t period, time_nanos, duration_nanos;
+    struct flue_bytes default_sample_type, drop_frames, keep_frames, doc_url;
+    struct flue_bytes *comments;
+    size_t comment_count;
+};
+
+bool flue_pprof_writer_init(struct flue_pprof_writer *writer,
+                            const struct flue_otlp_dictionary *dictionary,
+                            struct flue_label_sets *sets, struct flue_work *work, size_t expected);
+void flue_pprof_writer_destroy(struct flue_pprof_writer *writer);
+/* `lists[i]` gives the values of type i; all have the rows of lists[0]. The bytes are valid until the
+ * next call; NULL data without memory. */
+struct flue_bytes flue_pprof_write(struct flue_pprof_writer *writer,
+                                   const struct flue_pprof_head *head,
+                                   const struct flue_sample_list *const *lists);
+
+#endif
