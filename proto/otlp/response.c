@@ -1,0 +1,111 @@
+/* response.c: ExportProfilesServiceResponse { partial_success = 1 { rejected_profiles = 1,
+ * error_message = 2 } }, in protobuf and in JSON. */
+#include <inttypes.h>
+#include <jansson.h>
+#include "collector/base/buffer.h"
+#include "proto/otlp/otlp.h"
+#include "proto/wire/writer.h"
+
+void flue_otlp_response_write(uint64_t rejected_profiles, struct flue_bytes message, bool json,
+                              struct flue_buffer *out)
+{
+    size_t size = 0;
+    uint8_t head[32], *at = head;
+
+    if (json) {
+        flue_buffer_text(out, "{");
+        if (rejected_profiles || message.size) {
+            const char *comma = "";
+            flue_buffer_text(out, "\"partialSuccess\":{");
+            if (rejected_profiles) { /* int64 is a string in JSON */
+                flue_buffer_printf(out, "\"rejectedProfiles\":\"%" PRIu64 "\"", rejected_profiles);
+                comma = ",";
+            }
+            if (message.size) {
+                flue_buffer_printf(out, "%s\"errorMessage\":", comma);
+                flue_buffer_json(out, message);
+            }
+            flue_buffer_text(out, "}");
+        }
+        flue_buffer_text(out, "}");
+        return;
+    }
+    if (!rejected_profiles && !message.size)
+        return;
+    if (rejected_profiles)
+        size += 1 + flue_varint_size(rejected_profiles);
+    if (message.size)
+        size += flue_len_field_size(2, message.size);
+    at = flue_write_len_head(at, 1, size);
+    if (rejected_profiles) {
+        *at++ = 0x08;
+        at = flue_write_varint(at, rejected_profiles);
+    }
+    if (message.size)
+        at = flue_write_len_head(at, 2, message.size);
+    flue_buffer_add(out, flue_bytes(head, (size_t)(at - head)));
+    flue_buffer_add(out, message);
+}
+
+static void keep_message(struct flue_bytes text, char *message, size_t size)
+{
+    if (message && size)
+        flue_printable(text, message, size);
+}
+
+static enum flue_code read_json(struct flue_bytes response, uint64_t *rejected, char *message,
+                                size_t message_size, struct flue_error *error)
+{
+    json_error_t where;
+    json_t *root = json_loadb((const char *)response.data, response.size, JSON_REJECT_DUPLICATES,
+                              &where);
+    json_t *partial, *count, *text;
+
+    if (!root)
+        return flue_fail(error, FLUE_INVALID, "the answer is not JSON (line %d, column %d)",
+                         where.line, where.column);
+    partial = json_object_get(root, "partialSuccess");
+    count = json_object_get(partial, "rejectedProfiles");
+    text = json_object_get(partial, "errorMessage");
+    if (json_is_integer(count) && json_integer_value(count) > 0)
+        *rejected = (uint64_t)json_integer_value(count);
+    else if (json_is_string(count))
+        (void)flue_parse_u64(flue_bytes_of(json_string_value(count)), rejected);
+    if (json_is_string(text))
+        keep_message(flue_bytes(json_string_value(text), json_string_length(text)), message,
+                     message_size);
+    json_decref(root);
+    return FLUE_OK;
+}
+
+enum flue_code flue_otlp_response_read(struct flue_bytes response, bool json,
+                                       uint64_t *rejected_profiles, char *message,
+                                       size_t message_size, struct flue_error *error)
+{
+    struct flue_reader reader = flue_reader(response);
+    struct flue_field_value field;
+
+    *rejected_profiles = 0;
+    if (message && message_size)
+        message[0] = 0;
+    if (json)
+        return response.size ? read_json(response, rejected_profiles, message, message_size, error)
+                             : FLUE_OK;
+    while (flue_read_field(&reader, &field)) {
+        struct flue_reader partial;
+        if (field.number != 1 || field.type != FLUE_LEN)
+            continue;
+        partial = flue_reader(field.bytes);
+        while (flue_read_field(&partial, &field)) {
+            if (field.number == 1 && field.type == FLUE_VARINT)
+                *rejected_profiles = (int64_t)field.varint > 0 ? field.varint : 0;
+            else if (field.number == 2 && field.type == FLUE_LEN)
+                keep_message(field.bytes, message, message_size);
+        }
+        if (!flue_reader_done(&partial))
+            break;
+    }
+    if (!flue_reader_done(&reader))
+        return flue_fail(error, FLUE_INVALID, "the answer is no ExportProfilesServiceResponse");
+    return FLUE_OK;
+}
