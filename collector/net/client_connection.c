@@ -599,11 +599,13 @@ static void handshake(struct client_connection *connection)
         begin_http2(connection); /* gRPC servers without ALPN speak HTTP/2 all the same */
 }
 
-static void connected(struct client_connection *connection)
+static void connected(struct client_connection *connection, int status)
 {
     int error = 0;
     socklen_t size = sizeof error;
     getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (!error && status < 0)
+        error = -status; /* libuv says EBADF for whatever poll calls an error */
     if (error) {
         peer_closed(connection, error);
         return;
@@ -628,10 +630,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct client_connection *connection = poll->data;
     struct flue_client *client = connection->client;
     if (connection->stage == CONNECTION_CONNECTING) {
-        if (status < 0)
-            peer_closed(connection, -status);
-        else
-            connected(connection);
+        connected(connection, status);
     } else if (connection->stage == CONNECTION_HANDSHAKE) {
         if (events & UV_WRITABLE)
             client_connection_flush(connection);

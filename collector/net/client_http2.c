@@ -301,6 +301,12 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
                                      why, sizeof why));
         }
         break;
+    case NGHTTP2_PING:
+        if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+            connection->ping_sent_ns = 0;
+            client_connection_timer(connection);
+        }
+        break;
     case NGHTTP2_HEADERS:
         state = state_of(session, frame->hd.stream_id);
         if (!state)
