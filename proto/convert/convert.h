@@ -38,6 +38,7 @@ struct flue_to_pprof_result {
     struct flue_bytes name; /* Pyroscope's profile name: "process_cpu", "memory", ... */
     struct flue_bytes pprof; /* raw, uncompressed */
     struct flue_counts counts; /* share of the payload's */
+    struct flue_pprof_facts facts; /* of `pprof`, as a check would find them */
     struct flue_bytes scope_name, scope_version;
     int64_t time_nanos;
     struct flue_bytes profile_id; /* 16 bytes, or empty */

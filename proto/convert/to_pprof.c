@@ -290,6 +290,7 @@ static bool group_convert(struct conversion *c, const struct scope_facts *scope,
     for (size_t i = 0; i < group->types && !result.profile_id.size; i++)
         result.profile_id = lists[i]->fields.profile_id;
     result.time_nanos = head.time_nanos;
+    flue_pprof_writer_facts(&c->writer, &head, lists[0]->count, &result.facts);
     result.scope_name = scope->fields.name;
     result.scope_version = scope->fields.version;
     result.identity = facts.identity;

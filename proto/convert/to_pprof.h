@@ -45,6 +45,7 @@ struct flue_pprof_writer {
         bool read;
     } *mappings;
     struct flue_row_list used_locations, used_functions, used_mappings;
+    size_t mappings_written;
     bool unknown_location, unknown_function; /* placeholders are needed */
 };
 
@@ -69,5 +70,9 @@ void flue_pprof_writer_destroy(struct flue_pprof_writer *writer);
 struct flue_bytes flue_pprof_write(struct flue_pprof_writer *writer,
                                    const struct flue_pprof_head *head,
                                    const struct flue_sample_list *const *lists);
+/* What a check of the profile just written would find. */
+void flue_pprof_writer_facts(const struct flue_pprof_writer *writer,
+                             const struct flue_pprof_head *head, size_t samples,
+                             struct flue_pprof_facts *facts);
 
 #endif

@@ -468,6 +468,7 @@ static void mapping_write(struct flue_pprof_writer *w, uint32_t row, uint64_t id
     struct flue_otlp_mapping m;
     size_t mark = flue_out_open(&w->out, 3);
 
+    w->mappings_written++;
     flue_otlp_mapping_read(flue_otlp_row(w->dictionary, FLUE_OTLP_MAPPING, row), &m);
     flue_out_number(&w->out, 1, id);
     flue_out_number(&w->out, 2, m.memory_start);
@@ -539,7 +540,7 @@ static void placeholders_write(struct flue_pprof_writer *w)
 static bool generation_begin(struct flue_pprof_writer *w)
 {
     w->generation++;
-    w->text_count = 0;
+    w->text_count = w->mappings_written = 0;
     w->used_locations.count = w->used_functions.count = w->used_mappings.count = 0;
     w->unknown_location = w->unknown_function = false;
     flue_out_cut(&w->out, 0);
@@ -594,4 +595,23 @@ struct flue_bytes flue_pprof_write(struct flue_pprof_writer *w, const struct flu
     if (w->out.failed || w->label_bytes.failed)
         return flue_bytes(NULL, 0);
     return flue_block_bytes(w->out.block);
+}
+
+void flue_pprof_writer_facts(const struct flue_pprof_writer *w, const struct flue_pprof_head *head,
+                             size_t samples, struct flue_pprof_facts *facts)
+{
+    *facts = (struct flue_pprof_facts){
+        .inflated_size = flue_out_size(&w->out),
+        .samples = samples,
+        .sample_types = head->type_count,
+        .locations = w->used_locations.count + w->unknown_location,
+        .functions = w->used_functions.count + w->unknown_function,
+        .mappings = w->mappings_written,
+        .strings = w->text_count + 1,
+        .time_nanos = head->time_nanos,
+        .duration_nanos = head->duration_nanos,
+    };
+    for (size_t i = 0; i < head->type_count; i++)
+        if (flue_bytes_find(head->types[i].type, '-') != SIZE_MAX)
+            facts->dash_in_sample_type = true;
 }
