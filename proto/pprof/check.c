@@ -24,6 +24,7 @@
 #include "proto/pprof/ids.h"
 #include "proto/wire/reader.h"
 
+#define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define MAX_SAMPLE_TYPES 256
 enum { LOCATION, FUNCTION, MAPPING, TABLES };
@@ -42,6 +43,7 @@ struct walk {
     bool exact[TABLES];
     bool types_known; /* type_at was filled by an earlier pass */
     bool again;       /* stopped, to be run again with the above changed */
+    bool judging;     /* limits, and the marks of the pass before, are there */
 
     /* what it finds */
     uint64_t max_string, max_id[TABLES];
@@ -60,6 +62,8 @@ struct walk {
     uint64_t watch; /* next string row that some sample type names */
     struct flue_arena *arena; /* NULL: names are not asked for */
     struct flue_pprof_type_name *names;
+
+    const uint8_t *safe; /* eight bytes can be loaded up to here */
 
     /* the part of a field that the last piece ended in */
     uint8_t *carry;
@@ -110,23 +114,43 @@ static bool __attribute__((noinline)) long_varint(struct flue_reader *r, uint64_
     return flue_read_varint(r, out);
 }
 
-static inline bool varint(struct flue_reader *r, uint64_t *out)
+/* Two to eight bytes without a branch on how many: records mix lengths, and would mispredict. Loads
+ * may reach beyond the record, not beyond the piece it stands in. */
+static inline bool varint(const struct walk *w, struct flue_reader *r, uint64_t *out)
 {
     const uint8_t *at = r->at;
-    if (r->end - at >= 2) {
-        uint64_t a = at[0], b = at[1];
-        if (a < 0x80) {
-            *out = a;
-            r->at = at + 1;
-            return true;
-        }
-        if (b < 0x80) {
-            *out = (a & 0x7f) | b << 7;
-            r->at = at + 2;
-            return true;
-        }
+    uint64_t word, stop;
+    if (unlikely(at > w->safe))
+        return long_varint(r, out);
+    if (*at < 0x80) {
+        *out = *at;
+        r->at = at + 1;
+        return at < r->end;
     }
-    return long_varint(r, out);
+    memcpy(&word, at, 8);
+    stop = ~word & 0x8080808080808080u;
+    if (unlikely(stop == 0))
+        return long_varint(r, out);
+    word &= stop ^ (stop - 1);
+    word = (word & 0x007f007f007f007fu) | (word & 0x7f007f007f007f00u) >> 1;
+    word = (word & 0x00003fff00003fffu) | (word & 0x3fff00003fff0000u) >> 2;
+    word = (word & 0x000000000fffffffu) | (word & 0x0fffffff00000000u) >> 4;
+    *out = word;
+    r->at = at + __builtin_ctzll(stop) / 8 + 1;
+    return r->at <= r->end;
+}
+
+static inline bool skip_varint(const struct walk *w, struct flue_reader *r)
+{
+    uint64_t word, stop;
+    if (unlikely(r->at > w->safe))
+        return long_varint(r, &word);
+    memcpy(&word, r->at, 8);
+    stop = ~word & 0x8080808080808080u;
+    if (unlikely(stop == 0))
+        return long_varint(r, &word);
+    r->at += __builtin_ctzll(stop) / 8 + 1;
+    return r->at <= r->end;
 }
 
 static inline bool next_tag(struct flue_reader *r, uint64_t *tag)
@@ -138,10 +162,10 @@ static inline bool next_tag(struct flue_reader *r, uint64_t *tag)
     return long_varint(r, tag) && *tag >= 8 && *tag >> 32 == 0;
 }
 
-static inline bool length(struct flue_reader *r, struct flue_bytes *out)
+static inline bool length(const struct walk *w, struct flue_reader *r, struct flue_bytes *out)
 {
     uint64_t size;
-    if (!varint(r, &size) || size > (uint64_t)(r->end - r->at))
+    if (!varint(w, r, &size) || size > (uint64_t)(r->end - r->at))
         return false;
     *out = flue_bytes(r->at, (size_t)size);
     r->at += size;
@@ -150,7 +174,7 @@ static inline bool length(struct flue_reader *r, struct flue_bytes *out)
 
 /* An unknown field is skipped; a known one of another wire type is a mistake. */
 static bool __attribute__((cold))
-other_field(struct flue_reader *r, uint64_t tag, unsigned highest_known)
+other_field(const struct walk *w, struct flue_reader *r, uint64_t tag, unsigned highest_known)
 {
     uint64_t number;
     struct flue_bytes bytes;
@@ -168,7 +192,7 @@ other_field(struct flue_reader *r, uint64_t tag, unsigned highest_known)
         return true;
     }
     case FLUE_LEN:
-        return length(r, &bytes);
+        return length(w, r, &bytes);
     default:
         return false;
     }
@@ -178,7 +202,7 @@ other_field(struct flue_reader *r, uint64_t tag, unsigned highest_known)
 #define STRING(w, r, what, row, field)                                                             \
     do {                                                                                           \
         uint64_t index_;                                                                           \
-        if (unlikely(!varint((r), &index_)))                                                       \
+        if (unlikely(!varint((w), (r), &index_)))                                                       \
             return broken((w), (what), (row));                                                     \
         if (unlikely(index_ >= (w)->string_limit))                                                 \
             return bad_string((w), index_, (what), (row), (field));                                \
@@ -188,9 +212,18 @@ other_field(struct flue_reader *r, uint64_t tag, unsigned highest_known)
 
 #define NUMBER(w, r, what, row, out)                                                               \
     do {                                                                                           \
-        if (unlikely(!varint((r), (out))))                                                         \
+        if (unlikely(!varint((w), (r), (out))))                                                         \
             return broken((w), (what), (row));                                                     \
     } while (0)
+
+#define SKIP(w, r, what, row)                                                                      \
+    do {                                                                                           \
+        if (unlikely(!skip_varint((w), (r))))                                                             \
+            return broken((w), (what), (row));                                                     \
+    } while (0)
+/* Writers put fields in ascending order: those are read in a straight line first, and what is left
+ * (another order, unknown fields, the same field again) by the loop behind. */
+#define NEXT(r, tag) ((r)->at < (r)->end && *(r)->at == (tag) && ((r)->at++, true))
 
 /* ---- ids -------------------------------------------------------------------------------------- */
 
@@ -222,7 +255,7 @@ static bool define(struct walk *w, int table, uint64_t id)
         return too_many_ids(w, table);
     /* While judging, the marks of the pass before are there, DEFINED among them: a duplicate was
      * found by that pass already. */
-    if (*marks & DEFINED && w->id_limit[table] == UINT64_MAX)
+    if (*marks & DEFINED && !w->judging)
         return bad(w, "%s[%" PRIu64 "].id: %" PRIu64 " is there twice", table_names[table], row,
                    id);
     if (*marks & REFERENCED && !(*marks & DEFINED))
@@ -250,7 +283,7 @@ refer_exact(struct walk *w, int table, uint64_t id, uint64_t row, const char *fi
     if (!marks)
         return too_many_ids(w, table);
     if (!(*marks & DEFINED)) {
-        if (w->id_limit[table] != UINT64_MAX)
+        if (w->judging)
             return bad(w, "%s[%" PRIu64 "]%s: %" PRIu64 ", but there is no such %s", from, row,
                        field, id, table_names[table]);
         if (!(*marks & REFERENCED))
@@ -270,39 +303,69 @@ static inline bool refer(struct walk *w, int table, uint64_t id, uint64_t row, c
 }
 
 #ifdef __SSE2__
-/* The largest of a packed run of ids of one or two bytes each, 16 bytes at a time; stops before
- * anything else (longer encodings, a 0, the tail) and leaves r->at at the start of a varint. The
- * byte before the run is readable: it ends the run's length. */
+static inline __m128i either(__m128i mask, __m128i yes, __m128i no)
+{
+    return _mm_or_si128(_mm_and_si128(mask, yes), _mm_andnot_si128(mask, no));
+}
+
+static inline __m128i larger(__m128i a, __m128i b)
+{
+    return either(_mm_cmpgt_epi32(a, b), a, b);
+}
+
+/* The largest of a packed run of ids of one to three bytes each, 16 bytes at a time; stops before
+ * anything else (longer encodings, a 0, the tail) and leaves r->at at the start of a varint. A byte
+ * that ends an id is put together with the one or two before it; the low 7 bits of each stand in a
+ * byte of their own, which keeps the order. The two bytes before the run are readable: they are the
+ * run's tag and length. */
 static void packed_maximum(struct flue_reader *r, uint64_t *maximum)
 {
     const __m128i none = _mm_setzero_si128(), low7 = _mm_set1_epi8(0x7f);
     const uint8_t *at = r->at;
-    __m128i best = none;
-    while (r->end - at >= 16) {
+    __m128i best16 = none, best32 = none;
+    for (; r->end - at >= 16; at += 16) {
         __m128i b = _mm_loadu_si128((const __m128i *)at);
-        __m128i before = _mm_loadu_si128((const __m128i *)(at - 1));
-        __m128i goes_on = _mm_cmplt_epi8(b, none), went_on = _mm_cmplt_epi8(before, none);
-        __m128i trouble = _mm_or_si128(_mm_and_si128(goes_on, went_on), _mm_cmpeq_epi8(b, none));
-        if (_mm_movemask_epi8(trouble))
+        __m128i b1 = _mm_loadu_si128((const __m128i *)(at - 1));
+        __m128i on = _mm_cmplt_epi8(b, none), on1 = _mm_cmplt_epi8(b1, none);
+        __m128i on01 = _mm_and_si128(on, on1), zero = _mm_cmpeq_epi8(b, none);
+        __m128i seven1 = _mm_and_si128(b1, low7);
+        if (!_mm_movemask_epi8(_mm_or_si128(on01, zero)) && at[-2] < 0x80) {
+            __m128i high = _mm_and_si128(b, on1);
+            __m128i low = _mm_andnot_si128(on, either(on1, seven1, b));
+            best16 = _mm_max_epi16(best16, _mm_unpacklo_epi8(low, high));
+            best16 = _mm_max_epi16(best16, _mm_unpackhi_epi8(low, high));
+            continue;
+        }
+        __m128i b2 = _mm_loadu_si128((const __m128i *)(at - 2));
+        __m128i on12 = _mm_and_si128(on1, _mm_cmplt_epi8(b2, none));
+        if (_mm_movemask_epi8(_mm_or_si128(_mm_and_si128(on, on12), zero)))
             break;
-        /* of two bytes: high = this one, low = the one before; of one byte: low = this one */
-        __m128i high = _mm_and_si128(b, went_on);
-        __m128i low = _mm_or_si128(_mm_and_si128(went_on, _mm_and_si128(before, low7)),
-                                   _mm_andnot_si128(went_on, b));
-        low = _mm_andnot_si128(goes_on, low);
-        best = _mm_max_epi16(best, _mm_unpacklo_epi8(low, high));
-        best = _mm_max_epi16(best, _mm_unpackhi_epi8(low, high));
-        at += 16;
+        __m128i first = either(on12, _mm_and_si128(b2, low7), either(on1, seven1, b));
+        __m128i second = _mm_and_si128(on1, either(on12, seven1, b));
+        __m128i third = _mm_and_si128(on12, b);
+        first = _mm_andnot_si128(on, first);
+        second = _mm_andnot_si128(on, second);
+        third = _mm_andnot_si128(on, third);
+        __m128i low = _mm_unpacklo_epi8(first, second), high = _mm_unpacklo_epi8(third, none);
+        best32 = larger(best32, _mm_unpacklo_epi16(low, high));
+        best32 = larger(best32, _mm_unpackhi_epi16(low, high));
+        low = _mm_unpackhi_epi8(first, second);
+        high = _mm_unpackhi_epi8(third, none);
+        best32 = larger(best32, _mm_unpacklo_epi16(low, high));
+        best32 = larger(best32, _mm_unpackhi_epi16(low, high));
     }
     if (at == r->at)
         return;
-    if (at[-1] >= 0x80)
+    while (at[-1] >= 0x80)
         at--;
     r->at = at;
-    uint16_t lanes[8];
-    _mm_storeu_si128((__m128i *)lanes, best);
-    for (int i = 0; i < 8; i++) {
-        uint64_t id = (uint64_t)(lanes[i] >> 8) << 7 | (lanes[i] & 0x7f);
+    uint32_t lanes[4];
+    uint16_t halves[8];
+    _mm_storeu_si128((__m128i *)lanes, best32);
+    _mm_storeu_si128((__m128i *)halves, best16);
+    for (int i = 0; i < 12; i++) {
+        uint64_t sevens = i < 4 ? lanes[i] : halves[i - 4];
+        uint64_t id = (sevens & 0x7f) | (sevens >> 8 & 0x7f) << 7 | (sevens >> 16) << 14;
         if (id > *maximum)
             *maximum = id;
     }
@@ -330,7 +393,13 @@ static bool location_run(struct walk *w, struct flue_bytes run)
 static bool label(struct walk *w, struct flue_bytes bytes)
 {
     struct flue_reader r = flue_reader(bytes);
-    uint64_t tag, number;
+    uint64_t tag;
+    if (NEXT(&r, 1 << 3))
+        STRING(w, &r, "sample", w->samples, ".label.key");
+    if (NEXT(&r, 2 << 3))
+        STRING(w, &r, "sample", w->samples, ".label.str");
+    if (NEXT(&r, 3 << 3))
+        SKIP(w, &r, "sample", w->samples);
     while (r.at < r.end) {
         if (unlikely(!next_tag(&r, &tag)))
             return broken(w, "sample", w->samples);
@@ -342,13 +411,13 @@ static bool label(struct walk *w, struct flue_bytes bytes)
             STRING(w, &r, "sample", w->samples, ".label.str");
             break;
         case 3 << 3:
-            NUMBER(w, &r, "sample", w->samples, &number);
+            SKIP(w, &r, "sample", w->samples);
             break;
         case 4 << 3:
             STRING(w, &r, "sample", w->samples, ".label.num_unit");
             break;
         default:
-            if (!other_field(&r, tag, 4))
+            if (!other_field(w, &r, tag, 4))
                 return broken(w, "sample", w->samples);
         }
     }
@@ -370,29 +439,29 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
                 return false;
             break;
         case 1 << 3 | FLUE_LEN:
-            if (unlikely(!length(&r, &run)))
+            if (unlikely(!length(w, &r, &run)))
                 return broken(w, "sample", w->samples);
             if (!location_run(w, run))
                 return false;
             break;
         case 2 << 3:
-            NUMBER(w, &r, "sample", w->samples, &number);
+            SKIP(w, &r, "sample", w->samples);
             values++;
             break;
         case 2 << 3 | FLUE_LEN:
-            if (unlikely(!length(&r, &run)))
+            if (unlikely(!length(w, &r, &run)))
                 return broken(w, "sample", w->samples);
             for (struct flue_reader v = flue_reader(run); v.at < v.end; values++)
-                NUMBER(w, &v, "sample", w->samples, &number);
+                SKIP(w, &v, "sample", w->samples);
             break;
         case 3 << 3 | FLUE_LEN:
-            if (unlikely(!length(&r, &run)))
+            if (unlikely(!length(w, &r, &run)))
                 return broken(w, "sample", w->samples);
             if (!label(w, run))
                 return false;
             break;
         default:
-            if (!other_field(&r, tag, 3))
+            if (!other_field(w, &r, tag, 3))
                 return broken(w, "sample", w->samples);
         }
     }
@@ -408,7 +477,11 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
 static bool line(struct walk *w, struct flue_bytes bytes)
 {
     struct flue_reader r = flue_reader(bytes);
-    uint64_t row = w->rows[LOCATION], tag, number, function = 0;
+    uint64_t row = w->rows[LOCATION], tag, function = 0;
+    if (NEXT(&r, 1 << 3))
+        NUMBER(w, &r, "location", row, &function);
+    if (NEXT(&r, 2 << 3))
+        SKIP(w, &r, "location", row);
     while (r.at < r.end) {
         if (unlikely(!next_tag(&r, &tag)))
             return broken(w, "location", row);
@@ -418,10 +491,10 @@ static bool line(struct walk *w, struct flue_bytes bytes)
             break;
         case 2 << 3:
         case 3 << 3:
-            NUMBER(w, &r, "location", row, &number);
+            SKIP(w, &r, "location", row);
             break;
         default:
-            if (!other_field(&r, tag, 3))
+            if (!other_field(w, &r, tag, 3))
                 return broken(w, "location", row);
         }
     }
@@ -432,7 +505,19 @@ static bool location(struct walk *w, struct flue_bytes bytes)
 {
     struct flue_reader r = flue_reader(bytes);
     struct flue_bytes run;
-    uint64_t row = w->rows[LOCATION], tag, number, id = 0;
+    uint64_t row = w->rows[LOCATION], tag, id = 0;
+    if (NEXT(&r, 1 << 3))
+        NUMBER(w, &r, "location", row, &id);
+    if (NEXT(&r, 2 << 3))
+        SKIP(w, &r, "location", row);
+    if (NEXT(&r, 3 << 3))
+        SKIP(w, &r, "location", row);
+    while (NEXT(&r, 4 << 3 | FLUE_LEN)) {
+        if (unlikely(!length(w, &r, &run)))
+            return broken(w, "location", row);
+        if (!line(w, run))
+            return false;
+    }
     while (r.at < r.end) {
         if (unlikely(!next_tag(&r, &tag)))
             return broken(w, "location", row);
@@ -443,16 +528,16 @@ static bool location(struct walk *w, struct flue_bytes bytes)
         case 2 << 3:
         case 3 << 3:
         case 5 << 3:
-            NUMBER(w, &r, "location", row, &number);
+            SKIP(w, &r, "location", row);
             break;
         case 4 << 3 | FLUE_LEN:
-            if (unlikely(!length(&r, &run)))
+            if (unlikely(!length(w, &r, &run)))
                 return broken(w, "location", row);
             if (!line(w, run))
                 return false;
             break;
         default:
-            if (!other_field(&r, tag, 5))
+            if (!other_field(w, &r, tag, 5))
                 return broken(w, "location", row);
         }
     }
@@ -462,7 +547,15 @@ static bool location(struct walk *w, struct flue_bytes bytes)
 static bool function(struct walk *w, struct flue_bytes bytes)
 {
     struct flue_reader r = flue_reader(bytes);
-    uint64_t row = w->rows[FUNCTION], tag, number, id = 0;
+    uint64_t row = w->rows[FUNCTION], tag, id = 0;
+    if (NEXT(&r, 1 << 3))
+        NUMBER(w, &r, "function", row, &id);
+    if (NEXT(&r, 2 << 3))
+        STRING(w, &r, "function", row, ".name");
+    if (NEXT(&r, 3 << 3))
+        STRING(w, &r, "function", row, ".system_name");
+    if (NEXT(&r, 4 << 3))
+        STRING(w, &r, "function", row, ".filename");
     while (r.at < r.end) {
         if (unlikely(!next_tag(&r, &tag)))
             return broken(w, "function", row);
@@ -480,10 +573,10 @@ static bool function(struct walk *w, struct flue_bytes bytes)
             STRING(w, &r, "function", row, ".filename");
             break;
         case 5 << 3:
-            NUMBER(w, &r, "function", row, &number);
+            SKIP(w, &r, "function", row);
             break;
         default:
-            if (!other_field(&r, tag, 5))
+            if (!other_field(w, &r, tag, 5))
                 return broken(w, "function", row);
         }
     }
@@ -493,7 +586,7 @@ static bool function(struct walk *w, struct flue_bytes bytes)
 static bool mapping(struct walk *w, struct flue_bytes bytes)
 {
     struct flue_reader r = flue_reader(bytes);
-    uint64_t row = w->rows[MAPPING], tag, number, id = 0;
+    uint64_t row = w->rows[MAPPING], tag, id = 0;
     while (r.at < r.end) {
         if (!next_tag(&r, &tag))
             return broken(w, "mapping", row);
@@ -514,10 +607,10 @@ static bool mapping(struct walk *w, struct flue_bytes bytes)
         case 8 << 3:
         case 9 << 3:
         case 10 << 3:
-            NUMBER(w, &r, "mapping", row, &number);
+            SKIP(w, &r, "mapping", row);
             break;
         default:
-            if (!other_field(&r, tag, 10))
+            if (!other_field(w, &r, tag, 10))
                 return broken(w, "mapping", row);
         }
     }
@@ -534,13 +627,13 @@ static bool value_type(struct walk *w, struct flue_bytes bytes, const char *what
         if (!next_tag(&r, &tag))
             return broken(w, what, row);
         if (tag != 1 << 3 && tag != 2 << 3) {
-            if (!other_field(&r, tag, 2))
+            if (!other_field(w, &r, tag, 2))
                 return broken(w, what, row);
             continue;
         }
         struct flue_reader before = r;
         STRING(w, &r, what, row, tag == 1 << 3 ? ".type" : ".unit");
-        varint(&before, tag == 1 << 3 ? type : unit);
+        varint(w, &before, tag == 1 << 3 ? type : unit);
     }
     return true;
 }
@@ -670,6 +763,24 @@ static bool scalar(struct walk *w, uint64_t tag, struct flue_reader *r)
     }
 }
 
+static inline bool row(struct walk *w, unsigned number, struct flue_bytes bytes)
+{
+    switch (number) {
+    case 1:
+        return sample_type(w, bytes);
+    case 2:
+        return sample(w, bytes);
+    case 3:
+        return mapping(w, bytes);
+    case 4:
+        return location(w, bytes);
+    case 5:
+        return function(w, bytes);
+    default:
+        return string(w, bytes);
+    }
+}
+
 static bool field(struct walk *w, struct flue_reader *r)
 {
     struct flue_bytes bytes;
@@ -679,31 +790,18 @@ static bool field(struct walk *w, struct flue_reader *r)
     if (tag >> 3 >= 1 && tag >> 3 <= 6) {
         static const char *const names[7] = {"",         "sample_type", "sample",      "mapping",
                                              "location", "function",    "string_table"};
-        if (unlikely((tag & 7) != FLUE_LEN || !length(r, &bytes)))
+        if (unlikely((tag & 7) != FLUE_LEN || !length(w, r, &bytes)))
             return bad(w, "%s: broken protobuf (wire type %u)", names[tag >> 3],
                        (unsigned)(tag & 7));
-        switch (tag >> 3) {
-        case 1:
-            return sample_type(w, bytes);
-        case 2:
-            return sample(w, bytes);
-        case 3:
-            return mapping(w, bytes);
-        case 4:
-            return location(w, bytes);
-        case 5:
-            return function(w, bytes);
-        default:
-            return string(w, bytes);
-        }
+        return row(w, (unsigned)(tag >> 3), bytes);
     }
     switch (tag) {
     case 11 << 3 | FLUE_LEN:
-        if (!length(r, &bytes))
+        if (!length(w, r, &bytes))
             return bad(w, "period_type: broken protobuf");
         return value_type(w, bytes, "period_type", 0, &type, &unit);
     case 13 << 3 | FLUE_LEN:
-        if (!length(r, &bytes))
+        if (!length(w, r, &bytes))
             return bad(w, "comment: broken protobuf");
         for (struct flue_reader run = flue_reader(bytes); run.at < run.end;)
             STRING(w, &run, "comment", (uint64_t)0, "");
@@ -718,7 +816,7 @@ static bool field(struct walk *w, struct flue_reader *r)
     case 15 << 3:
         return scalar(w, tag, r);
     default:
-        if (!other_field(r, tag, 15))
+        if (!other_field(w, r, tag, 15))
             return bad(w, "field %u: broken protobuf (wire type %u)", (unsigned)(tag >> 3),
                        (unsigned)(tag & 7));
         return true;
@@ -780,7 +878,22 @@ static bool carry_on(struct walk *w, struct flue_bytes b)
 
 static bool whole_fields(struct walk *w, struct flue_bytes *piece)
 {
+    w->safe = piece->size >= 8 ? piece->data + piece->size - 8 : NULL;
     while (piece->size > 0) {
+        /* A row of a table whose tag and length are a byte each, or two for the length. */
+        if (likely(piece->size >= 3 && (piece->data[0] & 0x87) == FLUE_LEN)) {
+            const uint8_t *at = piece->data;
+            unsigned number = at[0] >> 3;
+            size_t head = at[1] < 0x80 ? 2 : 3;
+            size_t body = at[1] < 0x80 ? at[1] : (at[1] & 0x7f) | (size_t)at[2] << 7;
+            if (likely(number >= 1 && number <= 6 && (head == 2 || at[2] < 0x80) &&
+                       body <= piece->size - head)) {
+                if (unlikely(!row(w, number, flue_bytes(at + head, body))))
+                    return false;
+                *piece = flue_bytes(at + head + body, piece->size - head - body);
+                continue;
+            }
+        }
         size_t size = field_size(*piece);
         if (size == 0 || (size > piece->size && size != SIZE_MAX))
             return true;
@@ -801,9 +914,9 @@ static enum flue_code feed(void *arg, struct flue_bytes piece, struct flue_error
         struct flue_bytes held = flue_bytes(w->carry, w->carry_size);
         size_t size = field_size(held), more = 1;
         if (size > w->limits->inflated && size != SIZE_MAX) {
-            bad(w, "a field of %zu bytes is longer than a profile may be (%zu)", size,
-                w->limits->inflated);
-            return w->code;
+            return flue_fail(error, FLUE_TOO_LARGE,
+                             "a field of %zu bytes is longer than a profile may be (%zu)", size,
+                             w->limits->inflated);
         }
         if (size > held.size && size != SIZE_MAX)
             more = size - held.size < piece.size ? size - held.size : piece.size;
@@ -905,6 +1018,7 @@ static enum flue_code run(struct walk *w, struct flue_bytes profile)
                              "string_table: is empty, but entry 0 must be there (\"\")");
         if (resolved(w))
             return FLUE_OK;
+        w->judging = true;
         w->string_limit = w->strings;
         for (int table = LOCATION; table <= FUNCTION; table++)
             w->id_limit[table] = w->rows[table];

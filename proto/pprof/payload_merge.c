@@ -2,6 +2,7 @@
  * Profiles keep their bytes. */
 #include <stdlib.h>
 
+#include "collector/base/hash.h"
 #include "proto/pprof/series.h"
 
 struct source {

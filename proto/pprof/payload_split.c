@@ -93,6 +93,13 @@ static enum flue_code add(struct splitting *s, size_t row, const struct flue_ppr
     return FLUE_OK;
 }
 
+static void pass(struct splitting *s, const struct flue_pprof_profile *profile)
+{
+    s->passed.profiles++;
+    s->passed.samples += profile->facts.samples;
+    s->passed.bytes += profile->bytes.size;
+}
+
 /* One piece of a cut profile, as it will travel. */
 static enum flue_code piece_of(struct splitting *s, const struct flue_pprof_document *document,
                                const struct flue_pprof_profile *whole, uint32_t first,
@@ -113,22 +120,21 @@ static enum flue_code piece_of(struct splitting *s, const struct flue_pprof_docu
     return code;
 }
 
+/* `passed`: the weights when this piece is gone. */
 static enum flue_code add_piece(struct splitting *s, size_t row,
                                 const struct flue_pprof_profile *whole, uint32_t count,
-                                struct flue_block *piece)
+                                struct flue_block *piece, const struct flue_counts *passed)
 {
     struct flue_pprof_profile profile = *whole;
     profile.bytes = flue_block_bytes(piece);
     profile.facts.samples = count;
-    s->passed.samples += count;
-    s->passed.bytes += whole->facts.samples
-                           ? whole->bytes.size * count / whole->facts.samples
-                           : 0;
     enum flue_code code = add(s, row, &profile);
-    if (code == FLUE_OK)
-        flue_pprof_builder_keep(s->part, piece);
+    if (code != FLUE_OK)
+        return code;
+    flue_pprof_builder_keep(s->part, piece);
+    s->passed = *passed;
     /* A piece is a part of its own: what follows starts a new one. */
-    return code == FLUE_OK ? close_part(s) : code;
+    return close_part(s);
 }
 
 static enum flue_code cut_rows(struct splitting *s, size_t row,
@@ -139,6 +145,7 @@ static enum flue_code cut_rows(struct splitting *s, size_t row,
     struct flue_block *piece;
     enum flue_code code = FLUE_OK;
     uint32_t step = document->sample_count;
+    const struct flue_counts before = s->passed;
     flue_arena_init(&scratch, SIZE_MAX, 0);
     if (!s->by_bytes)
         step = (uint32_t)room;
@@ -155,8 +162,12 @@ static enum flue_code cut_rows(struct splitting *s, size_t row,
             /* Tables shared by all samples weigh more than their share: smaller steps from here. */
             step = count / 2;
         } else {
-            code = add_piece(s, row, whole, count, piece);
             first += count;
+            struct flue_counts passed = before;
+            passed.profiles += first == document->sample_count;
+            passed.samples += whole->facts.samples * first / document->sample_count;
+            passed.bytes += whole->bytes.size * first / document->sample_count;
+            code = add_piece(s, row, whole, count, piece, &passed);
         }
         flue_block_unref(piece);
     }
@@ -185,14 +196,10 @@ static enum flue_code cut(struct splitting *s, size_t row, const struct flue_ppr
     flue_arena_init(&arena, DECODE_FLOOR + raw.size * DECODE_FACTOR, 0);
     code = flue_pprof_decode(raw, &arena, &document, s->error);
     if (code == FLUE_OK && document.sample_count < 2) {
-        s->passed.samples += whole->facts.samples;
-        s->passed.bytes += whole->bytes.size;
         code = add(s, row, whole);
+        pass(s, whole);
     } else if (code == FLUE_OK) {
-        uint64_t bytes_before = s->passed.bytes, samples_before = s->passed.samples;
         code = cut_rows(s, row, whole, &document, room);
-        s->passed.bytes = bytes_before + whole->bytes.size;
-        s->passed.samples = samples_before + whole->facts.samples;
     }
     flue_arena_destroy(&arena);
     flue_block_unref(inflated);
@@ -209,14 +216,11 @@ static enum flue_code deal(struct splitting *s, size_t row,
     if (s->by_bytes ? profile->bytes.size + head > s->max : profile->facts.samples > s->max) {
         if ((code = close_part(s)) != FLUE_OK)
             return code;
-        s->passed.profiles++;
         return cut(s, row, profile, !s->by_bytes ? s->max : s->max > head ? s->max - head : 1);
     }
     if ((code = add(s, row, profile)) != FLUE_OK)
         return code;
-    s->passed.profiles++;
-    s->passed.samples += profile->facts.samples;
-    s->passed.bytes += profile->bytes.size;
+    pass(s, profile);
     return FLUE_OK;
 }
 
