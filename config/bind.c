@@ -231,22 +231,23 @@ static struct flue_node_entry *entry_of(struct binder *b, const struct flue_fiel
     return old;
 }
 
-bool flue_field_hidden(const struct flue_field *outer, const char *name)
+bool flue_field_hidden(const struct flue_squash *outer, const char *name)
 {
-    for (; outer && outer->type != FLUE_FIELD_END; outer++)
-        if (outer->name && strcmp(outer->name, name) == 0)
-            return true;
+    for (; outer; outer = outer->outer)
+        for (const struct flue_field *f = outer->fields; f->type != FLUE_FIELD_END; f++)
+            if (f->name && strcmp(f->name, name) == 0)
+                return true;
     return false;
 }
 
-/* `outer`: the table that squashes this one, or NULL. */
 static void bind_fields(struct binder *b, struct flue_node *node, const char *path,
                         struct flue_position at, const struct flue_field *fields,
-                        const struct flue_field *outer, char *out)
+                        const struct flue_squash *outer, char *out)
 {
+    const struct flue_squash here = {fields, outer};
     for (const struct flue_field *f = fields; f->type != FLUE_FIELD_END; f++) {
         if (!f->name) {
-            bind_fields(b, node, path, at, f->fields, fields, out + f->offset);
+            bind_fields(b, node, path, at, f->fields, &here, out + f->offset);
             continue;
         }
         if (flue_field_hidden(outer, f->name))

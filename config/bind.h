@@ -30,7 +30,12 @@ void *flue_bind_yaml(struct flue_check *check, const char *yaml, const struct fl
 /* Offers every key of a table, squashed ones too. */
 void flue_fields_offer(const struct flue_field *fields, struct flue_nearest *nearest);
 
-/* Does a squashing table have a row of its own for this key? (FLUE_SQUASH; `outer` may be NULL) */
-bool flue_field_hidden(const struct flue_field *outer, const char *name);
+/* The tables that squash a table, from the inside out: does one have a row of its own for this key?
+ * (FLUE_SQUASH; `outer` may be NULL) */
+struct flue_squash {
+    const struct flue_field *fields;
+    const struct flue_squash *outer;
+};
+bool flue_field_hidden(const struct flue_squash *outer, const char *name);
 
 #endif

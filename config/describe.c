@@ -106,13 +106,14 @@ static void bounds_text(const struct flue_field *f, struct flue_buffer *out)
 typedef void (*row_function)(const struct flue_field *field, const char *path,
                              struct flue_buffer *out);
 
-static void each(const struct flue_field *fields, const struct flue_field *outer,
+static void each(const struct flue_field *fields, const struct flue_squash *outer,
                  const char *prefix, row_function row, struct flue_buffer *out, unsigned depth)
 {
+    const struct flue_squash here = {fields, outer};
     for (const struct flue_field *f = fields; f->type != FLUE_FIELD_END; f++) {
         char path[512];
         if (!f->name) {
-            each(f->fields, fields, prefix, row, out, depth);
+            each(f->fields, &here, prefix, row, out, depth);
             continue;
         }
         if (flue_field_hidden(outer, f->name))

@@ -230,9 +230,8 @@ static const char *endpoint_problem(struct flue_bytes text)
     uint64_t port;
     if (text.size == 0)
         return "is empty";
-    if (text.data[0] == '/' || text.data[0] == '@' ||
-        memmem(text.data, text.size, "://", 3) != NULL)
-        return NULL;
+    if (text.data[0] == '@' || flue_bytes_find(text, '/') != SIZE_MAX)
+        return NULL; /* a socket's path, or an URL */
     size_t colon = SIZE_MAX;
     struct flue_bytes host = text;
     if (text.data[0] == '[') {
