@@ -46,6 +46,8 @@ struct flue_server_config {
     int transport;         /* 0 tcp, 1 unix */
     const struct flue_tls_server_config *tls; /* NULL: plaintext */
     int64_t max_request_body_size; /* bytes, before and after decompression */
+    int64_t max_recv_msg_size_mib; /* grpc's key for it; 0 in an http block. A request's config has
+                                    * max_request_body_size in bytes, whichever was given */
     bool include_metadata;
     /* http only */
     const struct flue_cors_config *cors;
@@ -58,9 +60,14 @@ struct flue_server_config {
     struct flue_keepalive_config keepalive;
 };
 /* For receivers' field tables: FLUE_OPTIONAL(..., struct flue_server_config, flue_server_http_fields)
- * The tables differ in keys (max_recv_msg_size_mib becomes max_request_body_size) and defaults. */
+ * The tables differ in keys (max_recv_msg_size_mib becomes max_request_body_size) and defaults. The
+ * endpoints' defaults are OTLP's (localhost:4318, localhost:4317); a receiver with another one lists
+ * its own FLUE_ENDPOINT row and squashes flue_server_http_rest_fields, the same without `endpoint`. */
 extern const struct flue_field flue_server_http_fields[];
+extern const struct flue_field flue_server_http_rest_fields[];
 extern const struct flue_field flue_server_grpc_fields[];
+/* Bits 1 << enum flue_coding of compression_algorithms (all, where none are given). */
+unsigned flue_server_codings(const struct flue_server_config *config);
 void flue_server_check(const struct flue_server_config *config, const char *path,
                        struct flue_check *check);
 
@@ -75,7 +82,7 @@ struct flue_header {
 
 struct flue_request {
     struct flue_loop *loop;
-    const struct flue_server_config *config;
+    const struct flue_server_config *config; /* in effect: sizes in bytes, defaults filled in */
     enum flue_protocol protocol;
     bool tls;
     struct flue_bytes method, path, query, authority; /* path without query, not decoded */
