@@ -1,0 +1,64 @@
+/* attributes.c: the Collector's attributes processor (key `actions`). Profiles have no attributes of
+ * their own that a user sets, so it acts on the attributes of their resources, as `resource` does. In
+ * pprof form a resource is a series and its labels are the attributes. The edits themselves:
+ * collector/pipeline/actions.h. */
+#include "collector/pipeline/actions.h"
+#include "proto/otlp/otlp.h"
+#include <stdlib.h>
+
+struct attributes_config {
+    struct flue_list actions; /* struct flue_action_config */
+};
+
+static const struct flue_field attributes_fields[] = {
+    FLUE_LIST(struct attributes_config, actions, struct flue_action_config, flue_action_fields,
+              .help = "what to do with the attributes of each resource, in this order"),
+    FLUE_FIELDS_END};
+
+static void attributes_check(const void *config, struct flue_check *check)
+{
+    const struct attributes_config *attributes = config;
+    flue_actions_check(&attributes->actions, "actions", check);
+}
+
+static enum flue_code attributes_create(const struct flue_create *create, void **instance,
+                                        struct flue_error *error)
+{
+    const struct attributes_config *config = create->config;
+    return flue_actions_new(&config->actions, create->loops->count, flue_otlp_attribute_set,
+                            (struct flue_actions **)instance, error);
+}
+
+static void attributes_push(struct flue_stage *stage, struct flue_batch *batch,
+                            struct flue_delivery *delivery)
+{
+    struct flue_error error;
+
+    batch = flue_batch_writable(batch, &error);
+    if (batch && flue_actions_run(flue_stage_instance(stage), flue_delivery_loop(delivery)->index,
+                                  batch, &error) == FLUE_OK) {
+        flue_stage_next(stage, batch, delivery);
+        return;
+    }
+    flue_delivery_refuse(delivery, &error);
+    flue_batch_unref(batch);
+}
+
+static void attributes_destroy(void *instance)
+{
+    flue_actions_destroy(instance);
+}
+
+const struct flue_component flue_processor_attributes = {
+    .kind = FLUE_PROCESSOR,
+    .name = "attributes",
+    .signals = FLUE_PROFILES,
+    .stability = FLUE_BETA,
+    .summary = "adds, changes and removes attributes of the profiles' resources",
+    .config_size = sizeof(struct attributes_config),
+    .fields = attributes_fields,
+    .check = attributes_check,
+    .create = attributes_create,
+    .push = attributes_push,
+    .destroy = attributes_destroy,
+};

@@ -1,0 +1,63 @@
+/* resource.c: edits the attributes of every resource of a batch (key `attributes`, as the Collector's
+ * resource processor). In pprof form a resource is a series and its labels are the attributes. The
+ * edits themselves: collector/pipeline/actions.h. */
+#include "collector/pipeline/actions.h"
+#include "proto/otlp/otlp.h"
+#include <stdlib.h>
+
+struct resource_config {
+    struct flue_list attributes; /* struct flue_action_config */
+};
+
+static const struct flue_field resource_fields[] = {
+    FLUE_LIST(struct resource_config, attributes, struct flue_action_config, flue_action_fields,
+              .help = "what to do, in this order"),
+    FLUE_FIELDS_END};
+
+static void resource_check(const void *config, struct flue_check *check)
+{
+    const struct resource_config *resource = config;
+    flue_actions_check(&resource->attributes, "attributes", check);
+}
+
+static enum flue_code resource_create(const struct flue_create *create, void **instance,
+                                      struct flue_error *error)
+{
+    const struct resource_config *config = create->config;
+    return flue_actions_new(&config->attributes, create->loops->count, flue_otlp_attribute_set,
+                            (struct flue_actions **)instance, error);
+}
+
+static void resource_push(struct flue_stage *stage, struct flue_batch *batch,
+                          struct flue_delivery *delivery)
+{
+    struct flue_error error;
+
+    batch = flue_batch_writable(batch, &error);
+    if (batch && flue_actions_run(flue_stage_instance(stage), flue_delivery_loop(delivery)->index,
+                                  batch, &error) == FLUE_OK) {
+        flue_stage_next(stage, batch, delivery);
+        return;
+    }
+    flue_delivery_refuse(delivery, &error);
+    flue_batch_unref(batch);
+}
+
+static void resource_destroy(void *instance)
+{
+    flue_actions_destroy(instance);
+}
+
+const struct flue_component flue_processor_resource = {
+    .kind = FLUE_PROCESSOR,
+    .name = "resource",
+    .signals = FLUE_PROFILES,
+    .stability = FLUE_BETA,
+    .summary = "adds, changes and removes resource attributes",
+    .config_size = sizeof(struct resource_config),
+    .fields = resource_fields,
+    .check = resource_check,
+    .create = resource_create,
+    .push = resource_push,
+    .destroy = resource_destroy,
+};
