@@ -3,7 +3,8 @@
  * A block is written by one thread while its reference count is 1 and read-only from the moment it
  * is shared. Reference counts are atomic: any thread may drop the last one. Sizes over 1 MiB come
  * from mmap, so untouched pages cost nothing; freed blocks are kept in a small bounded cache per
- * process (16 MiB), given back to the system by flue_block_trim() when idle.
+ * process (16 MiB; and 256 KiB of small ones a thread), given back to the system by
+ * flue_block_trim() when idle: that of the process and of the calling thread.
  *
  * A block is charged to its account as bytes arrive in it (flue_block_charge), not for its capacity:
  * a length prefix that lies costs address space only.

@@ -191,10 +191,42 @@ static size_t utf8_sequence(const uint8_t *p, const uint8_t *end, bool *valid)
     return i;
 }
 
+/* Is a short run ASCII throughout? Loads overlap at its end instead of going byte by byte. */
+static bool short_ascii(const uint8_t *p, size_t size)
+{
+    uint64_t first = 0, last = 0;
+
+#if defined(__x86_64__)
+    if (size >= 16) {
+        __m128i all = _mm_loadu_si128((const __m128i *)(const void *)(p + size - 16));
+
+        for (size_t i = 0; i + 16 < size; i += 16)
+            all = _mm_or_si128(all, _mm_loadu_si128((const __m128i *)(const void *)(p + i)));
+        return _mm_movemask_epi8(all) == 0;
+    }
+#endif
+    if (size >= 8) {
+        for (size_t i = 0; i + 8 < size; i += 8) {
+            memcpy(&last, p + i, 8);
+            first |= last;
+        }
+        memcpy(&last, p + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(&first, p, 4);
+        memcpy(&last, p + size - 4, 4);
+    } else {
+        for (size_t i = 0; i < size; i++)
+            first |= p[i];
+    }
+    return ((first | last) & 0x8080808080808080u) == 0;
+}
+
 bool flue_utf8_valid(struct flue_bytes b)
 {
     const uint8_t *p = b.data, *end = b.data + b.size;
 
+    if (b.size < 128 && short_ascii(p, b.size))
+        return true;
     while (p != end) {
         bool valid;
 

@@ -120,6 +120,22 @@ static void utf8_every_pair(void **state)
     assert_true(flue_utf8_valid(flue_bytes(NULL, 0)));
 }
 
+/* One bad byte at every place of every short size: no width of load overlooks it. */
+static void utf8_every_place(void **state)
+{
+    uint8_t text[300];
+
+    memset(text, 'a', sizeof text);
+    for (size_t size = 0; size < sizeof text; size++) {
+        assert_true(flue_utf8_valid(flue_bytes(text, size)));
+        for (size_t at = 0; at < size; at++) {
+            text[at] = 0x80;
+            assert_false(flue_utf8_valid(flue_bytes(text, size)));
+            text[at] = 'a';
+        }
+    }
+}
+
 static void repair_is(const char *in, size_t size, const char *expected)
 {
     uint8_t out[256];
@@ -165,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compares),        cmocka_unit_test(parses_numbers),
         cmocka_unit_test(hexes),           cmocka_unit_test(utf8_every_pair),
+        cmocka_unit_test(utf8_every_place),
         cmocka_unit_test(utf8_repairs_maximal_parts), cmocka_unit_test(printable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
