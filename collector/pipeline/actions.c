@@ -157,14 +157,13 @@ static uint8_t *put_bytes(uint8_t **at, struct flue_bytes b)
     return start;
 }
 
-/* A set that lies in a block of its own, so that payloads can keep it alive. */
-static enum flue_code make_set(struct flue_actions *actions, struct flue_arena *arena,
-                               const struct flue_attribute *items, size_t count,
-                               struct flue_attribute_set *set, struct flue_block **block,
-                               struct flue_error *error)
+enum flue_code flue_attribute_block(flue_encode_attributes encode, struct flue_arena *arena,
+                                    const struct flue_attribute *items, size_t count,
+                                    struct flue_attribute_set *set, struct flue_block **block,
+                                    struct flue_error *error)
 {
     struct flue_attribute_set made;
-    enum flue_code code = actions->encode(arena, items, count, &made, error);
+    enum flue_code code = encode(arena, items, count, &made, error);
     if (code != FLUE_OK)
         return code;
     size_t size = count * (sizeof *items + sizeof(uint32_t)) + made.encoded.size;
@@ -224,7 +223,7 @@ static enum flue_code compile_constants(struct flue_actions *actions, struct ste
     } else {
         for (size_t i = 0; i < count; i++)
             items[i] = (struct flue_attribute){flue_bytes_of(list[i].key), list[i].value};
-        code = make_set(actions, &arena, items, count, &step->set, &step->block, error);
+        code = flue_attribute_block(actions->encode, &arena, items, count, &step->set, &step->block, error);
     }
     flue_arena_destroy(&arena);
     return code;
@@ -344,7 +343,7 @@ static enum flue_code set_one(struct run *run, enum flue_set_mode mode, struct f
     struct flue_attribute item = {key, value};
     struct flue_attribute_set set;
     struct flue_block *block = NULL;
-    enum flue_code code = make_set(run->actions, &run->at->arena, &item, 1, &set, &block, run->error);
+    enum flue_code code = flue_attribute_block(run->actions->encode, &run->at->arena, &item, 1, &set, &block, run->error);
 
     if (code == FLUE_OK)
         code = run->payload->ops->attributes_set(run->payload, run->resource, &set, mode, block,
@@ -505,7 +504,7 @@ static enum flue_code extract(struct run *run, const struct step *step)
     struct flue_attribute_set set;
     struct flue_block *block = NULL;
     enum flue_code code =
-        make_set(run->actions, &run->at->arena, items, count, &set, &block, run->error);
+        flue_attribute_block(run->actions->encode, &run->at->arena, items, count, &set, &block, run->error);
     if (code == FLUE_OK)
         code = run->payload->ops->attributes_set(run->payload, run->resource, &set, FLUE_SET_UPSERT,
                                                  block, run->error);

@@ -13,6 +13,7 @@
 #ifndef FLUE_PIPELINE_ACTIONS_H
 #define FLUE_PIPELINE_ACTIONS_H
 
+#include "collector/base/block.h"
 #include "collector/component.h"
 
 enum flue_action_kind {
@@ -39,6 +40,13 @@ typedef enum flue_code (*flue_encode_attributes)(struct flue_arena *arena,
                                                  const struct flue_attribute *items, size_t count,
                                                  struct flue_attribute_set *out,
                                                  struct flue_error *error);
+/* A set that lies whole in a block of its own (one reference, the caller's), so that payloads can keep
+ * it alive. `arena` is for encoding only. */
+enum flue_code flue_attribute_block(flue_encode_attributes encode, struct flue_arena *arena,
+                                    const struct flue_attribute *items, size_t count,
+                                    struct flue_attribute_set *set, struct flue_block **block,
+                                    struct flue_error *error);
+
 struct flue_actions;
 /* The list outlives the actions. `loops`: how many loops will run them. */
 enum flue_code flue_actions_new(const struct flue_list *list, unsigned loops,

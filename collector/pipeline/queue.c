@@ -9,6 +9,8 @@
 #include "collector/pipeline/item.h"
 #include "collector/base/clock.h"
 
+#define FULL_RETRY_MS 1000 /* what a sender is told when a queue is full */
+
 /* ---- reservation ----------------------------------------------------------------------------- */
 
 static bool take(_Atomic uint64_t *used, uint64_t amount, uint64_t limit)
@@ -65,6 +67,8 @@ enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *err
                         "the queue of exporter %s is full (sending_queue.queue_size %lld, max_bytes "
                         "%lld); send again later",
                         exporter->id, (long long)queue->queue_size, (long long)queue->max_bytes);
+        if (error)
+            error->retry_after_ms = FULL_RETRY_MS;
         return FLUE_OVERLOADED;
     }
     item->units = units;

@@ -1,0 +1,515 @@
+/* otlp.c: OTLP profiles over gRPC and HTTP, protobuf and JSON.
+ *
+ * A body becomes one batch: checked and indexed (proto/otlp), named if it has no resource, pushed with
+ * a delivery; the outcome becomes the answer in the sender's protocol (collector/net/rpc.h). Profiles
+ * that were taken out are a partial success with the true count. Keys and defaults are the Collector's
+ * otlp receiver's; profiles_url_path and service_name_headers are ours.
+ *
+ * Source: OTLP specification 1.11; otlp receiver of the OpenTelemetry Collector.
+ */
+#include "collector/base/clock.h"
+#include "collector/net/rpc.h"
+#include "collector/pipeline/actions.h"
+#include "proto/otlp/otlp.h"
+#include <ctype.h>
+#include <stdlib.h>
+
+#define SERVICE_PREFIX "/opentelemetry.proto.collector.profiles."
+#define ALL_CODINGS    ((1u << FLUE_CODINGS) - 1)
+/* What jansson may allocate for a body: a number of 2 characters becomes a node of about 50 bytes. */
+#define JSON_BUDGET_FACTOR 40
+#define JSON_BUDGET_FLOOR  (1u << 20)
+
+struct otlp_http_config {
+    struct flue_server_config server; /* squashed */
+    const char *profiles_url_path;
+};
+struct otlp_protocols {
+    const struct flue_server_config *grpc;
+    const struct otlp_http_config *http;
+};
+struct otlp_config {
+    struct otlp_protocols protocols;
+    struct flue_list service_name_headers;
+};
+
+static const struct flue_field http_fields[] = {
+    FLUE_STRING(struct otlp_http_config, profiles_url_path, .def = "/v1development/profiles",
+                .help = "the path of profiles"),
+    FLUE_IGNORED("traces_url_path", "traces are not received yet"),
+    FLUE_IGNORED("metrics_url_path", "metrics are not received"),
+    FLUE_IGNORED("logs_url_path", "logs are not received"),
+    FLUE_SQUASH(struct otlp_http_config, server, struct flue_server_config, flue_server_http_fields),
+    FLUE_FIELDS_END};
+
+static const struct flue_field protocol_fields[] = {
+    FLUE_OPTIONAL(struct otlp_protocols, grpc, struct flue_server_config, flue_server_grpc_fields,
+                  .help = "OTLP/gRPC; off when the key is absent"),
+    FLUE_OPTIONAL(struct otlp_protocols, http, struct otlp_http_config, http_fields,
+                  .help = "OTLP/HTTP, protobuf and JSON; off when the key is absent"),
+    FLUE_FIELDS_END};
+
+static const struct flue_field otlp_fields[] = {
+    FLUE_BLOCK(struct otlp_config, protocols, struct otlp_protocols, protocol_fields,
+               .help = "at least one"),
+    FLUE_STRINGS(struct otlp_config, service_name_headers,
+                 .help = "request headers that name the service of resources without service.name; "
+                         "before the query parameter service.name"),
+    FLUE_FIELDS_END};
+
+enum transport { GRPC, HTTP, TRANSPORTS };
+static const char *const transport_names[TRANSPORTS] = {"grpc", "http"};
+
+struct otlp {
+    const struct otlp_config *config;
+    const char *id;
+    struct flue_consumer *profiles;
+    struct flue_server_set *servers;
+    struct flue_metrics *metrics;
+    struct flue_rpc_service services[3]; /* gRPC development and experimental, HTTP */
+    struct flue_route routes[3];
+    struct flue_attribute_set unknown; /* service.name=unknown_service */
+    struct flue_block *unknown_block;
+    const char **name_headers; /* lower-case */
+    size_t name_header_count;
+    struct flue_metric *accepted[TRANSPORTS], *refused[TRANSPORTS], *failed[TRANSPORTS];
+    struct flue_metric *rejected, *repaired;
+    _Atomic(struct flue_metric *) refusals[FLUE_CODES];
+    _Atomic int open; /* deliveries without an answer */
+};
+
+/* One request; in the request's arena. */
+struct otlp_request {
+    struct otlp *otlp;
+    struct flue_rpc_call *call;
+    struct flue_delivery *delivery;
+    struct flue_otlp_report report;
+    enum transport transport;
+};
+
+static void otlp_check(const void *config, struct flue_check *check)
+{
+    const struct otlp_config *otlp = config;
+
+    if (!otlp->protocols.grpc && !otlp->protocols.http)
+        flue_check_fail(check, "protocols",
+                        "must specify at least one protocol when using the OTLP receiver");
+    if (otlp->protocols.grpc)
+        flue_server_check(otlp->protocols.grpc, "protocols.grpc", check);
+    if (otlp->protocols.http) {
+        const char *path = otlp->protocols.http->profiles_url_path;
+        flue_server_check(&otlp->protocols.http->server, "protocols.http", check);
+        if (!path || path[0] != '/')
+            flue_check_fail(check, "protocols.http.profiles_url_path", "must begin with a slash");
+    }
+}
+
+/* ---- where it came from ---------------------------------------------------------------------- */
+
+static bool confidential(struct flue_bytes name)
+{
+    static const char *const names[] = {"authorization", "proxy-authorization", "cookie", NULL};
+    for (size_t i = 0; names[i]; i++)
+        if (flue_bytes_is(name, names[i]))
+            return true;
+    return false;
+}
+
+static struct flue_bytes address_of(struct flue_bytes peer)
+{
+    size_t colon = peer.size;
+
+    while (colon && peer.data[colon - 1] != ':')
+        colon--;
+    if (!colon)
+        return flue_bytes(NULL, 0); /* a Unix socket */
+    peer.size = colon - 1;
+    if (peer.size > 1 && peer.data[0] == '[')
+        peer = flue_bytes(peer.data + 1, peer.size - 2);
+    return peer;
+}
+
+static struct flue_origin *origin_of(const struct otlp *otlp, struct flue_request *request,
+                                     enum transport transport)
+{
+    struct flue_origin origin = {.received_ns = flue_wall_ns(),
+                                 .receiver = flue_bytes_of(otlp->id),
+                                 .transport = flue_bytes_of(transport_names[transport]),
+                                 .peer = flue_bytes_of(request->peer),
+                                 .tenant = flue_request_header(request, "x-scope-orgid"),
+                                 .tls_subject = flue_bytes_of(request->tls_subject)};
+
+    origin.peer_address = address_of(origin.peer);
+    if (request->config->include_metadata) {
+        struct flue_attribute *headers =
+            flue_arena_zalloc(&request->arena, request->header_count, sizeof *headers);
+        if (!headers && request->header_count)
+            return NULL;
+        for (size_t i = 0; i < request->header_count; i++) {
+            if (confidential(request->headers[i].name))
+                continue;
+            headers[origin.header_count].key = request->headers[i].name;
+            headers[origin.header_count].value.type = FLUE_VALUE_STRING;
+            headers[origin.header_count++].value.text = request->headers[i].value;
+        }
+        origin.headers = headers;
+    }
+    return flue_origin_new(&origin);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static bool first_attribute(void *arg, const struct flue_attribute *attribute)
+{
+    *(bool *)arg = true;
+    return false;
+}
+
+static struct flue_bytes stated_name(const struct otlp *otlp, struct flue_request *request)
+{
+    struct flue_bytes name = {0};
+
+    for (size_t i = 0; i < otlp->name_header_count && !name.size; i++)
+        name = flue_bytes_trim(flue_request_header(request, otlp->name_headers[i]));
+    if (!name.size && request->query.size)
+        name = flue_request_query(request, "service.name");
+    return name;
+}
+
+/* A resource without service.name gets the stated one. Where nothing is stated, one without any
+ * attribute is unknown_service; others may yet be named by what they have (a pod, a container). */
+static enum flue_code name_resources(struct otlp *otlp, struct flue_request *request,
+                                     struct flue_payload *payload, struct flue_error *error)
+{
+    const struct flue_payload_ops *ops = payload->ops;
+    struct flue_bytes name = stated_name(otlp, request);
+    struct flue_attribute_set own, *set = &otlp->unknown;
+    struct flue_block *block = otlp->unknown_block, *made = NULL;
+    enum flue_code code = FLUE_OK;
+    uint8_t *repaired = NULL;
+
+    if (name.size) {
+        if (!flue_utf8_valid(name)) {
+            struct flue_bytes raw = name;
+            name.size = flue_utf8_repaired_size(raw);
+            repaired = flue_arena_alloc(&request->arena, name.size);
+            if (!repaired)
+                return flue_fail(error, FLUE_NO_MEMORY, "no memory for the name of the service");
+            flue_utf8_repair(raw, repaired);
+            name.data = repaired;
+        }
+        struct flue_attribute item = {FLUE_BYTES("service.name"),
+                                      {.type = FLUE_VALUE_STRING, .text = name}};
+        code = flue_attribute_block(flue_otlp_attribute_set, &request->arena, &item, 1, &own, &made,
+                                    error);
+        set = &own;
+        block = made;
+    }
+    size_t count = ops->resource_count(payload);
+    for (size_t i = 0; i < count && code == FLUE_OK; i++) {
+        bool has = false;
+        if (!name.size) {
+            ops->attribute_each(payload, i, first_attribute, &has);
+            if (has)
+                continue;
+        }
+        code = ops->attributes_set(payload, i, set, FLUE_SET_INSERT, block, error);
+    }
+    flue_block_unref(made);
+    return code;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static struct flue_account *otlp_admit(struct flue_request *request, void *arg,
+                                       struct flue_error *error)
+{
+    struct otlp *otlp = arg;
+    return flue_consumer_account(otlp->profiles);
+}
+
+static void answer(struct otlp_request *r, const struct flue_outcome *outcome)
+{
+    uint64_t rejected = r->report.rejected_profiles + outcome->rejected_profiles;
+    const char *reason = r->report.rejected_profiles ? r->report.rejected_reason
+                                                     : outcome->rejected_reason;
+    bool json = r->call->encoding == FLUE_RPC_JSON;
+    struct flue_buffer message;
+
+    if (!rejected && !json) {
+        flue_rpc_answer(r->call, flue_bytes("", 0));
+        return;
+    }
+    flue_buffer_init(&message, 4096);
+    flue_otlp_response_write(rejected, rejected ? flue_bytes_of(reason) : flue_bytes("", 0), json,
+                             &message);
+    flue_rpc_answer(r->call, flue_buffer_bytes(&message));
+    flue_buffer_destroy(&message);
+}
+
+static void otlp_done(void *arg, const struct flue_outcome *outcome)
+{
+    struct otlp_request *r = arg;
+    struct otlp *otlp = r->otlp;
+    int64_t samples = (int64_t)r->report.counts.samples;
+
+    r->delivery = NULL;
+    if (outcome->error.code == FLUE_OK) {
+        flue_metric_add(otlp->accepted[r->transport], samples);
+        answer(r, outcome);
+    } else {
+        bool own = outcome->error.code == FLUE_INTERNAL || outcome->error.code == FLUE_NO_MEMORY;
+        flue_metric_add(own ? otlp->failed[r->transport] : otlp->refused[r->transport], samples);
+        flue_rpc_fail(r->call, &outcome->error);
+    }
+    atomic_fetch_sub(&otlp->open, 1);
+}
+
+static enum flue_code read_body(struct otlp_request *r, struct flue_payload **payload,
+                                struct flue_error *error)
+{
+    struct flue_rpc_call *call = r->call;
+    struct flue_block *body = call->message;
+
+    call->message = NULL;
+    if (call->encoding == FLUE_RPC_JSON) {
+        struct flue_block *decoded = NULL;
+        size_t budget = body->size * JSON_BUDGET_FACTOR + JSON_BUDGET_FLOOR;
+        enum flue_code code =
+            flue_otlp_json_read(flue_block_bytes(body), budget, call->account, &decoded, error);
+        flue_block_unref(body);
+        if (code != FLUE_OK)
+            return code;
+        body = decoded;
+    }
+    return flue_otlp_read(body, payload, &r->report, error);
+}
+
+static void push(struct otlp_request *r, struct flue_batch *batch)
+{
+    struct flue_request *request = r->call->request;
+    struct flue_delivery *delivery =
+        flue_delivery_begin(request->loop, request->deadline_ns, otlp_done, r);
+    struct flue_error error;
+
+    if (!delivery) {
+        flue_batch_unref(batch);
+        flue_metric_add(r->otlp->failed[r->transport], (int64_t)r->report.counts.samples);
+        (void)flue_fail(&error, FLUE_NO_MEMORY, "no memory for another request; send it again");
+        flue_rpc_fail(r->call, &error);
+        return;
+    }
+    atomic_fetch_add(&r->otlp->open, 1);
+    r->delivery = delivery;
+    flue_consumer_push(r->otlp->profiles, batch, delivery);
+    flue_delivery_end(delivery); /* may have answered: `r` may be gone */
+}
+
+static void otlp_call(struct flue_rpc_call *call, void *arg)
+{
+    struct otlp *otlp = arg;
+    struct flue_request *request = call->request;
+    struct otlp_request *r = flue_arena_zalloc(&request->arena, 1, sizeof *r);
+    struct flue_payload *payload = NULL;
+    struct flue_batch *batch = NULL;
+    struct flue_origin *origin = NULL;
+    struct flue_error error;
+
+    if (!r) {
+        (void)flue_fail(&error, FLUE_NO_MEMORY, "no memory for another request; send it again");
+        flue_rpc_fail(call, &error);
+        return;
+    }
+    r->otlp = otlp;
+    r->call = call;
+    r->transport = call->protocol == FLUE_RPC_GRPC ? GRPC : HTTP;
+    call->user = r;
+    enum flue_code code = read_body(r, &payload, &error);
+    if (r->report.repaired_strings)
+        flue_metric_add(otlp->repaired, (int64_t)r->report.repaired_strings);
+    if (r->report.rejected_profiles) {
+        flue_metric_add(otlp->rejected, (int64_t)r->report.rejected_profiles);
+        flue_metric_add(otlp->refused[r->transport], (int64_t)r->report.rejected_samples);
+    }
+    if (code != FLUE_OK) {
+        flue_rpc_fail(call, &error);
+        return;
+    }
+    if (!payload) {
+        struct flue_outcome nothing = {.error = {.code = FLUE_OK}};
+        answer(r, &nothing);
+        return;
+    }
+    code = name_resources(otlp, request, payload, &error);
+    if (code != FLUE_OK)
+        flue_payload_unref(payload);
+    else if (!(origin = origin_of(otlp, request, r->transport)))
+        flue_payload_unref(payload);
+    else
+        batch = flue_batch_new(payload, origin, r->report.counts, call->account);
+    flue_origin_unref(origin);
+    if (batch) {
+        push(r, batch);
+        return;
+    }
+    if (code == FLUE_OK)
+        (void)flue_fail(&error, FLUE_NO_MEMORY, "no memory for another request; send it again");
+    flue_metric_add(otlp->failed[r->transport], (int64_t)r->report.counts.samples);
+    flue_rpc_fail(call, &error);
+}
+
+static void otlp_gone(struct flue_rpc_call *call, void *arg)
+{
+    struct otlp_request *r = call->user;
+    if (r && r->delivery)
+        flue_delivery_cancel(r->delivery);
+}
+
+static void otlp_refused(void *arg, const struct flue_error *error)
+{
+    struct otlp *otlp = arg;
+    struct flue_metric *metric = atomic_load(&otlp->refusals[error->code]);
+
+    if (!metric) {
+        const struct flue_label labels[] = {{"receiver", otlp->id},
+                                            {"reason", flue_code_facts(error->code)->name},
+                                            {NULL, NULL}};
+        metric = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_refused_requests",
+                             "requests answered with an error, by reason", labels);
+        atomic_store(&otlp->refusals[error->code], metric);
+    }
+    flue_metric_add(metric, 1);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void make_service(struct otlp *otlp, unsigned index, const char *path, bool grpc)
+{
+    otlp->services[index] = (struct flue_rpc_service){.path = path,
+                                                      .grpc = grpc,
+                                                      .http = !grpc,
+                                                      .codings = ALL_CODINGS,
+                                                      .empty_ok = true,
+                                                      .arg = otlp,
+                                                      .admit = otlp_admit,
+                                                      .call = otlp_call,
+                                                      .gone = otlp_gone,
+                                                      .refused = otlp_refused};
+    flue_rpc_route(&otlp->services[index], &otlp->routes[index]);
+}
+
+static void make_metrics(struct otlp *otlp)
+{
+    for (unsigned i = 0; i < TRANSPORTS; i++) {
+        const struct flue_label labels[] = {
+            {"receiver", otlp->id}, {"transport", transport_names[i]}, {NULL, NULL}};
+        otlp->accepted[i] = flue_metric(otlp->metrics, FLUE_COUNTER,
+                                        "receiver_accepted_profile_samples",
+                                        "samples taken by every pipeline of the receiver", labels);
+        otlp->refused[i] = flue_metric(otlp->metrics, FLUE_COUNTER,
+                                       "receiver_refused_profile_samples",
+                                       "samples given back to their sender", labels);
+        otlp->failed[i] = flue_metric(otlp->metrics, FLUE_COUNTER,
+                                      "receiver_failed_profile_samples",
+                                      "samples refused because something failed here", labels);
+    }
+    const struct flue_label own[] = {{"receiver", otlp->id}, {NULL, NULL}};
+    otlp->rejected = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_rejected_profiles",
+                                 "profiles taken out of requests because they are broken", own);
+    otlp->repaired = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_repaired_strings",
+                                 "strings whose invalid UTF-8 was replaced", own);
+}
+
+static bool make_name_headers(struct otlp *otlp, struct flue_arena *arena)
+{
+    const struct flue_list *list = &otlp->config->service_name_headers;
+
+    otlp->name_headers = flue_arena_zalloc(arena, list->count + 1, sizeof *otlp->name_headers);
+    if (!otlp->name_headers)
+        return false;
+    for (size_t i = 0; i < list->count; i++) {
+        char *name = flue_arena_string(arena, flue_bytes_of(((const char *const *)list->items)[i]));
+        if (!name)
+            return false;
+        otlp->name_headers[otlp->name_header_count++] = name;
+        for (; *name; name++)
+            *name = (char)tolower((unsigned char)*name);
+    }
+    return true;
+}
+
+static void otlp_destroy(void *instance)
+{
+    struct otlp *otlp = instance;
+    flue_block_unref(otlp->unknown_block);
+    free(otlp);
+}
+
+static enum flue_code otlp_create(const struct flue_create *create, void **instance,
+                                  struct flue_error *error)
+{
+    struct otlp *otlp = calloc(1, sizeof *otlp);
+    const struct flue_attribute unknown = {
+        FLUE_BYTES("service.name"),
+        {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES("unknown_service")}};
+
+    if (!otlp)
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for receiver %s", create->id);
+    otlp->config = create->config;
+    otlp->id = create->id;
+    otlp->profiles = create->profiles;
+    otlp->servers = create->servers;
+    otlp->metrics = create->metrics;
+    enum flue_code code =
+        make_name_headers(otlp, create->arena)
+            ? flue_attribute_block(flue_otlp_attribute_set, create->arena, &unknown, 1,
+                                   &otlp->unknown, &otlp->unknown_block, error)
+            : flue_fail(error, FLUE_NO_MEMORY, "no memory for receiver %s", create->id);
+    if (code != FLUE_OK) {
+        otlp_destroy(otlp);
+        return code;
+    }
+    make_metrics(otlp);
+    make_service(otlp, 0, SERVICE_PREFIX "v1development.ProfilesService/Export", true);
+    make_service(otlp, 1, SERVICE_PREFIX "v1experimental.ProfilesService/Export", true);
+    if (otlp->config->protocols.http)
+        make_service(otlp, 2, otlp->config->protocols.http->profiles_url_path, false);
+    *instance = otlp;
+    return FLUE_OK;
+}
+
+static enum flue_code otlp_start(void *instance, struct flue_error *error)
+{
+    struct otlp *otlp = instance;
+    const struct otlp_protocols *protocols = &otlp->config->protocols;
+    enum flue_code code = FLUE_OK;
+
+    /* Without a pipeline of profiles the service is not there, and a client is told so. */
+    if (protocols->grpc)
+        code = flue_server_add(otlp->servers, otlp->id, protocols->grpc, &otlp->routes[0],
+                               otlp->profiles ? 2 : 0, error);
+    if (code == FLUE_OK && protocols->http)
+        code = flue_server_add(otlp->servers, otlp->id, &protocols->http->server, &otlp->routes[2],
+                               otlp->profiles ? 1 : 0, error);
+    return code;
+}
+
+static bool otlp_stopped(void *instance)
+{
+    return atomic_load(&((struct otlp *)instance)->open) == 0;
+}
+
+const struct flue_component flue_receiver_otlp = {
+    .kind = FLUE_RECEIVER,
+    .name = "otlp",
+    .signals = FLUE_PROFILES,
+    .stability = FLUE_BETA,
+    .summary = "receives OTLP profiles over gRPC and HTTP, protobuf and JSON",
+    .config_size = sizeof(struct otlp_config),
+    .fields = otlp_fields,
+    .check = otlp_check,
+    .create = otlp_create,
+    .start = otlp_start,
+    .stopped = otlp_stopped,
+    .destroy = otlp_destroy,
+};
