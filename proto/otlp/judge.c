@@ -43,6 +43,10 @@ static void add(struct judge *j, const char *format, ...)
 static void add_path(struct judge *j)
 {
     for (unsigned i = 0; i < j->depth; i++) {
+        if (i == 6 && j->depth > 12) { /* nested values: the ends tell enough */
+            add(j, "...");
+            i = j->depth - 4;
+        }
         add(j, "%s%s", i ? "." : "", j->path[i].name);
         if (j->path[i].number >= 0)
             add(j, "[%" PRId64 "]", j->path[i].number);
