@@ -193,9 +193,7 @@ struct flue_node *flue_config_load(struct flue_tree *tree, const struct flue_sou
                                    struct flue_check *check)
 {
     size_t before = check->mistakes;
-    struct flue_position top = {
-        sources->config_count ? sources->configs[0] : "", 0, 0};
-    struct flue_node *root = flue_node_new(tree, FLUE_NODE_MAP, &top);
+    struct flue_node *root = flue_node_new(tree, FLUE_NODE_MAP, &nowhere);
     if (!root) {
         flue_mistake_at(check, nowhere, "out of memory");
         return NULL;
@@ -203,6 +201,8 @@ struct flue_node *flue_config_load(struct flue_tree *tree, const struct flue_sou
     /* Every unreadable source is named, not only the first. */
     for (size_t i = 0; i < sources->config_count; i++) {
         struct flue_node *source = read_source(tree, sources->configs[i], check);
+        if (source && !root->position.line)
+            root->position = (struct flue_position){source->position.file, 1, 1};
         if (source)
             take(tree, root, source, check);
     }
