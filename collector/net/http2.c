@@ -597,7 +597,6 @@ static void make_callbacks(void)
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, send_data);
     nghttp2_option_set_no_auto_window_update(options, 1);
-    nghttp2_option_set_no_closed_streams(options, 1);
     nghttp2_option_set_stream_reset_rate_limit(options, RESET_BURST, RESETS_PER_SECOND);
     nghttp2_option_set_max_continuations(options, CONTINUATIONS_MAX);
 }
@@ -621,8 +620,7 @@ bool flue_http2_session_new(struct flue_connection *connection)
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)config->max_concurrent_streams},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
-        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, FLUE_HEADER_LIST_MAX},
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}};
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, FLUE_HEADER_LIST_MAX}};
     connection->session = session;
     connection->ops = &flue_http2_session_ops;
     return nghttp2_submit_settings(session->nghttp2, NGHTTP2_FLAG_NONE, settings,
