@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ALIGNMENT      ((size_t)16)
-#define FIRST_CHUNK    ((size_t)4096)
-#define LARGEST_CHUNK  ((size_t)1 << 20)
-#define KEPT_BY_RESET  ((size_t)256 * 1024)
+#define ALIGNMENT     ((size_t)16)
+#define FIRST_CHUNK   ((size_t)4096)
+#define LARGEST_CHUNK ((size_t)1 << 20)
+#define KEPT_BY_RESET ((size_t)256 * 1024)
 
 struct flue_arena_chunk {
     struct flue_arena_chunk *next;

@@ -2,8 +2,8 @@
  *
  * Capacities go in steps of an eighth to a quarter (four to a power of two), so that little is lost
  * and freed blocks fit again. Small blocks go back to a list of the freeing thread, without a lock;
- * what does not fit there, and large ones, to lists of the process behind a mutex. A 4 MiB body read
- * into fresh pages costs a thousand page faults: that is what the cache is for.
+ * what does not fit there, and large ones, to lists of the process behind a mutex. A 4 MiB body
+ * read into fresh pages costs a thousand page faults: that is what the cache is for.
  */
 #include "collector/base/block.h"
 
@@ -13,13 +13,13 @@
 #include <sys/mman.h>
 #include "collector/base/arena.h"
 
-#define CLASS_SHIFT     6 /* the least capacity is 4 << 6 */
-#define CLASSES         120
-#define FROM_MMAP_OVER  ((size_t)1 << 20)
-#define SMALL           ((size_t)64 * 1024)
-#define THREAD_CACHE    ((size_t)256 * 1024)
-#define PROCESS_CACHE   ((size_t)16 << 20)
-#define MAPPING_SLACK   ((size_t)4096) /* keeps a mapping whole pages; at least FLUE_BLOCK_SLACK */
+#define CLASS_SHIFT    6 /* the least capacity is 4 << 6 */
+#define CLASSES        120
+#define FROM_MMAP_OVER ((size_t)1 << 20)
+#define SMALL          ((size_t)64 * 1024)
+#define THREAD_CACHE   ((size_t)256 * 1024)
+#define PROCESS_CACHE  ((size_t)16 << 20)
+#define MAPPING_SLACK  ((size_t)4096) /* keeps a mapping whole pages; at least FLUE_BLOCK_SLACK */
 
 struct thread_cache {
     struct flue_block *lists[CLASSES];
@@ -272,8 +272,9 @@ enum flue_code flue_block_reserve(struct flue_block *block, size_t more, size_t 
     size_t offset = (size_t)(block->data - block->base), needed, wanted;
 
     if (__builtin_add_overflow(block->size, more, &needed) || needed > maximum)
-        return flue_fail(error, FLUE_TOO_LARGE, "%zu bytes and %zu more pass the limit of %zu bytes",
-                         block->size, more, maximum);
+        return flue_fail(error, FLUE_TOO_LARGE,
+                         "%zu bytes and %zu more pass the limit of %zu bytes", block->size, more,
+                         maximum);
     if (needed <= block->capacity)
         return FLUE_OK;
     if (needed <= block->capacity + offset && offset >= block->size) {

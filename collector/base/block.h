@@ -6,8 +6,8 @@
  * process (16 MiB; and 256 KiB of small ones a thread), given back to the system by
  * flue_block_trim() when idle: that of the process and of the calling thread.
  *
- * A block is charged to its account as bytes arrive in it (flue_block_charge), not for its capacity:
- * a length prefix that lies costs address space only.
+ * A block is charged to its account as bytes arrive in it (flue_block_charge), not for its
+ * capacity: a length prefix that lies costs address space only.
  */
 #ifndef FLUE_BASE_BLOCK_H
 #define FLUE_BASE_BLOCK_H
@@ -24,10 +24,10 @@ struct flue_block {
     uint32_t size_class;
     struct flue_account *account; /* may be NULL: not charged */
     size_t charged;
-    size_t size; /* bytes written so far */
-    size_t capacity;  /* from data on */
+    size_t size;     /* bytes written so far */
+    size_t capacity; /* from data on */
     uint8_t *data;
-    uint8_t *base;    /* of the allocation; data may have moved forward from it */
+    uint8_t *base;           /* of the allocation; data may have moved forward from it */
     struct flue_block *next; /* in the cache of freed blocks */
 };
 

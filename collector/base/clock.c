@@ -80,14 +80,11 @@ static const struct unit {
     struct flue_bytes name;
     uint64_t ns;
 } units[] = {
-    {FLUE_BYTES_INIT("ns"), 1},
-    {FLUE_BYTES_INIT("us"), 1000},
+    {FLUE_BYTES_INIT("ns"), 1},           {FLUE_BYTES_INIT("us"), 1000},
     {FLUE_BYTES_INIT("\xC2\xB5s"), 1000}, /* U+00B5, micro */
     {FLUE_BYTES_INIT("\xCE\xBCs"), 1000}, /* U+03BC, mu */
-    {FLUE_BYTES_INIT("ms"), 1000000},
-    {FLUE_BYTES_INIT("s"), SECOND},
-    {FLUE_BYTES_INIT("m"), 60 * SECOND},
-    {FLUE_BYTES_INIT("h"), 3600 * SECOND},
+    {FLUE_BYTES_INIT("ms"), 1000000},     {FLUE_BYTES_INIT("s"), SECOND},
+    {FLUE_BYTES_INIT("m"), 60 * SECOND},  {FLUE_BYTES_INIT("h"), 3600 * SECOND},
 };
 
 static bool is_digit(struct flue_bytes b)

@@ -8,8 +8,8 @@
 /* Nanoseconds: monotonic (for deadlines), and since 1970 UTC (for what is written down). */
 uint64_t flue_monotonic_ns(void);
 uint64_t flue_wall_ns(void);
-/* Tests only: moves both clocks of this process from now on. Timers already waiting in the kernel do
- * not wake earlier for it. */
+/* Tests only: moves both clocks of this process from now on. Timers already waiting in the kernel
+ * do not wake earlier for it. */
 void flue_clock_move(int64_t by_ns);
 /* 64 random bits (getrandom at start, then a generator per thread): jitter and ids, no secrets. */
 uint64_t flue_random_u64(void);

@@ -9,14 +9,10 @@
 static const struct {
     const char *name, *also;
 } codings[FLUE_CODINGS] = {
-    [FLUE_IDENTITY] = {"identity", "none"},
-    [FLUE_GZIP] = {"gzip", "x-gzip"},
-    [FLUE_ZLIB] = {"zlib", NULL},
-    [FLUE_DEFLATE] = {"deflate", NULL},
-    [FLUE_SNAPPY] = {"snappy", NULL},
-    [FLUE_SNAPPY_FRAMED] = {"x-snappy-framed", NULL},
-    [FLUE_ZSTD] = {"zstd", NULL},
-    [FLUE_LZ4] = {"lz4", NULL},
+    [FLUE_IDENTITY] = {"identity", "none"}, [FLUE_GZIP] = {"gzip", "x-gzip"},
+    [FLUE_ZLIB] = {"zlib", NULL},           [FLUE_DEFLATE] = {"deflate", NULL},
+    [FLUE_SNAPPY] = {"snappy", NULL},       [FLUE_SNAPPY_FRAMED] = {"x-snappy-framed", NULL},
+    [FLUE_ZSTD] = {"zstd", NULL},           [FLUE_LZ4] = {"lz4", NULL},
 };
 
 bool flue_coding_by_name(struct flue_bytes name, enum flue_coding *out)
@@ -61,8 +57,8 @@ enum flue_code flue_unpack_too_large(const struct flue_unpacked *out, struct flu
                          "less compressed",
                          out->name, out->allowed, out->ratio);
     return flue_fail(error, FLUE_TOO_LARGE,
-                     "%s: the body is over %zu bytes when decompressed; send it in parts", out->name,
-                     out->limit);
+                     "%s: the body is over %zu bytes when decompressed; send it in parts",
+                     out->name, out->limit);
 }
 
 enum flue_code flue_unpack_overloaded(const struct flue_unpacked *out, size_t size,

@@ -10,14 +10,14 @@
 #include <libdeflate.h>
 #include <stdlib.h>
 
-#define PIECE       ((size_t)1 << 30) /* ISA-L counts in 32 bits */
-#define WINDOW      ((size_t)128 * 1024)
-#define SMALL_BODY  ((size_t)8 * 1024)
-#define HIGHEST     3 /* level of ISA-L; above it libdeflate's */
-#define DENSE       6
+#define PIECE      ((size_t)1 << 30) /* ISA-L counts in 32 bits */
+#define WINDOW     ((size_t)128 * 1024)
+#define SMALL_BODY ((size_t)8 * 1024)
+#define HIGHEST    3 /* level of ISA-L; above it libdeflate's */
+#define DENSE      6
 /* An empty member has 20 bytes and costs a microsecond: what is cut so fine is an attack. */
 #define MOST_MEMBERS(size) (1000 + (size) / 512)
-#define FIRST_GUESS 4 /* times the input, where nothing says better */
+#define FIRST_GUESS        4 /* times the input, where nothing says better */
 
 static bool is_gzip(struct flue_bytes in)
 {
@@ -83,7 +83,7 @@ static const char *reason(int failure)
     }
 }
 
-/* A member ended; bytes that the state has read ahead into its bit buffer belong to the next one. */
+/* A member ended; bytes that the state has read ahead into its bit buffer belong to the next. */
 static enum flue_code next_member(struct walk *walk, struct flue_error *error)
 {
     struct inflate_state *state = walk->state;
@@ -95,8 +95,8 @@ static enum flue_code next_member(struct walk *walk, struct flue_error *error)
         return FLUE_OK;
     }
     if (walk->wrapping != ISAL_GZIP || !is_gzip(flue_bytes_from(walk->in, walk->next)))
-        return flue_fail(error, FLUE_INVALID, "%s: %zu bytes of garbage behind the data", walk->name,
-                         walk->in.size - walk->next);
+        return flue_fail(error, FLUE_INVALID, "%s: %zu bytes of garbage behind the data",
+                         walk->name, walk->in.size - walk->next);
     if (++walk->members >= MOST_MEMBERS(walk->in.size))
         return flue_fail(error, FLUE_TOO_LARGE, "%s: %zu bytes in over %zu members; send it in one",
                          walk->name, walk->in.size, walk->members);
@@ -119,7 +119,8 @@ static enum flue_code walk_step(struct walk *walk, uint8_t *out, size_t room, si
         uint32_t given;
 
         if (state->avail_in == 0) {
-            struct flue_bytes piece = flue_bytes_first(flue_bytes_from(walk->in, walk->next), PIECE);
+            struct flue_bytes piece =
+                flue_bytes_first(flue_bytes_from(walk->in, walk->next), PIECE);
 
             state->next_in = (uint8_t *)(uintptr_t)piece.data;
             state->avail_in = (uint32_t)piece.size;

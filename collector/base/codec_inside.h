@@ -18,8 +18,8 @@ size_t flue_unpack_allowed(struct flue_bytes in, size_t limit, unsigned ratio);
 /* Makes the block, with room for `guess` bytes as far as they are allowed. */
 enum flue_code flue_unpack_begin(struct flue_unpacked *out, size_t guess,
                                  struct flue_account *account, struct flue_error *error);
-/* Room behind block->size: at least 1 byte and at most `step`; never more than allowed + 1 in all, so
- * that one byte too many is seen and no more is made. */
+/* Room behind block->size: at least 1 byte and at most `step`; never more than allowed + 1 in all,
+ * so that one byte too many is seen and no more is made. */
 #define FLUE_UNPACK_STEP ((size_t)4 << 20) /* bytes made between two looks at the account */
 enum flue_code flue_unpack_room(struct flue_unpacked *out, size_t step, size_t *room,
                                 struct flue_error *error);

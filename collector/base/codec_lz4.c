@@ -84,15 +84,16 @@ enum flue_code flue_lz4_deflate(int level, const struct flue_slices *in, struct 
         return flue_fail(error, FLUE_NO_MEMORY, "lz4: no memory");
     preferences.frameInfo.contentSize = whole.size;
     preferences.frameInfo.blockSizeID = LZ4F_max4MB;
-    preferences.compressionLevel =
-        level == FLUE_LEVEL_DEFAULT ? 0 : level == FLUE_LEVEL_DENSE ? 3 : level;
+    preferences.compressionLevel = level == FLUE_LEVEL_DEFAULT ? 0
+                                   : level == FLUE_LEVEL_DENSE ? 3
+                                                               : level;
     if (preferences.compressionLevel > LZ4F_compressionLevel_max()) {
         flue_block_unref(copy);
         return flue_fail(error, FLUE_INVALID, "lz4: level %d, but the highest is %d", level,
                          LZ4F_compressionLevel_max());
     }
-    code = flue_block_reserve(out, LZ4F_compressFrameBound(whole.size, &preferences), SIZE_MAX,
-                              error);
+    code =
+        flue_block_reserve(out, LZ4F_compressFrameBound(whole.size, &preferences), SIZE_MAX, error);
     if (code == FLUE_OK) {
         size = LZ4F_compressFrame(out->data, out->capacity, whole.data, whole.size, &preferences);
         if (LZ4F_isError(size))

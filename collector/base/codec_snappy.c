@@ -91,8 +91,8 @@ static enum flue_code inflate_chunk(uint8_t type, struct flue_bytes body, struct
         snappy_uncompressed_length((const char *)data.data, data.size, &size) != SNAPPY_OK)
         return damaged(out, error);
     if (size > CHUNK_LIMIT)
-        return flue_fail(error, FLUE_INVALID, "%s: a chunk of %zu bytes, limit %zu", out->name, size,
-                         CHUNK_LIMIT);
+        return flue_fail(error, FLUE_INVALID, "%s: a chunk of %zu bytes, limit %zu", out->name,
+                         size, CHUNK_LIMIT);
     code = chunk_room(out, size, error);
     if (code != FLUE_OK)
         return code;
@@ -133,8 +133,8 @@ static enum flue_code inflate_framed(struct flue_bytes in, struct flue_account *
         if (type == CHUNK_COMPRESSED || type == CHUNK_PLAIN)
             code = inflate_chunk(type, body, out, error);
         else if (type == CHUNK_IDENTIFIER ? !is_framed(in) : type < CHUNK_FIRST_SKIPPABLE)
-            code = flue_fail(error, FLUE_INVALID, "%s: unknown chunk of type 0x%02x", out->name,
-                             type);
+            code =
+                flue_fail(error, FLUE_INVALID, "%s: unknown chunk of type 0x%02x", out->name, type);
         in = flue_bytes_from(in, 4 + size);
     }
     return code;

@@ -1,7 +1,7 @@
 /* codec_zstd.c: Zstandard (RFC 8878). See codec.h.
  *
- * A frame that states its size is decoded straight into the output. One that does not needs a window
- * in memory: at most 8 MiB, which RFC 8878 section 3.1.1.1.2 asks every decoder to have.
+ * A frame that states its size is decoded straight into the output. One that does not needs a
+ * window in memory: at most 8 MiB, which RFC 8878 section 3.1.1.1.2 asks every decoder to have.
  */
 #include "collector/base/codec_inside.h"
 

@@ -6,16 +6,16 @@
 #include <string.h>
 
 enum { /* google.rpc.Code */
-    GRPC_OK = 0,
-    GRPC_CANCELLED = 1,
-    GRPC_INVALID_ARGUMENT = 3,
-    GRPC_DEADLINE_EXCEEDED = 4,
-    GRPC_PERMISSION_DENIED = 7,
-    GRPC_RESOURCE_EXHAUSTED = 8,
-    GRPC_UNIMPLEMENTED = 12,
-    GRPC_INTERNAL = 13,
-    GRPC_UNAVAILABLE = 14,
-    GRPC_UNAUTHENTICATED = 16
+       GRPC_OK = 0,
+       GRPC_CANCELLED = 1,
+       GRPC_INVALID_ARGUMENT = 3,
+       GRPC_DEADLINE_EXCEEDED = 4,
+       GRPC_PERMISSION_DENIED = 7,
+       GRPC_RESOURCE_EXHAUSTED = 8,
+       GRPC_UNIMPLEMENTED = 12,
+       GRPC_INTERNAL = 13,
+       GRPC_UNAVAILABLE = 14,
+       GRPC_UNAUTHENTICATED = 16
 };
 
 static const struct flue_code_facts facts[FLUE_CODES] = {
@@ -23,7 +23,8 @@ static const struct flue_code_facts facts[FLUE_CODES] = {
     [FLUE_INVALID] = {"invalid", false, GRPC_INVALID_ARGUMENT, 400, "invalid_argument", 400},
     [FLUE_UNPROCESSABLE] = {"unprocessable", false, GRPC_INVALID_ARGUMENT, 422, "invalid_argument",
                             400},
-    [FLUE_TOO_LARGE] = {"too_large", false, GRPC_RESOURCE_EXHAUSTED, 413, "resource_exhausted", 429},
+    [FLUE_TOO_LARGE] = {"too_large", false, GRPC_RESOURCE_EXHAUSTED, 413, "resource_exhausted",
+                        429},
     [FLUE_BAD_MEDIA] = {"bad_media", false, GRPC_UNIMPLEMENTED, 415, "unimplemented", 415},
     [FLUE_BAD_ENCODING] = {"bad_encoding", false, GRPC_UNIMPLEMENTED, 415, "unimplemented", 501},
     [FLUE_BAD_METHOD] = {"bad_method", false, GRPC_UNIMPLEMENTED, 405, "unimplemented", 405},
@@ -36,8 +37,8 @@ static const struct flue_code_facts facts[FLUE_CODES] = {
                               "unauthenticated", 401},
     [FLUE_FORBIDDEN] = {"forbidden", false, GRPC_PERMISSION_DENIED, 403, "permission_denied", 403},
     [FLUE_OVERLOADED] = {"overloaded", true, GRPC_UNAVAILABLE, 503, "unavailable", 503},
-    [FLUE_RATE_LIMITED] = {"rate_limited", true, GRPC_RESOURCE_EXHAUSTED, 429,
-                           "resource_exhausted", 429},
+    [FLUE_RATE_LIMITED] = {"rate_limited", true, GRPC_RESOURCE_EXHAUSTED, 429, "resource_exhausted",
+                           429},
     [FLUE_UNAVAILABLE] = {"unavailable", true, GRPC_UNAVAILABLE, 503, "unavailable", 503},
     [FLUE_TIMEOUT] = {"timeout", true, GRPC_DEADLINE_EXCEEDED, 504, "deadline_exceeded", 504},
     [FLUE_CANCELLED] = {"cancelled", true, GRPC_CANCELLED, 499, "canceled", 499},

@@ -69,7 +69,8 @@ static int64_t cpus_v2(const char *folder, const char *group)
 
     if (blank == SIZE_MAX)
         return INT64_MAX;
-    return quota(limit_of(flue_bytes_first(both, blank)), limit_of(flue_bytes_from(both, blank + 1)));
+    return quota(limit_of(flue_bytes_first(both, blank)),
+                 limit_of(flue_bytes_from(both, blank + 1)));
 }
 
 static int64_t cpus_v1(const char *folder, const char *group)

@@ -241,7 +241,8 @@ void flue_loops_destroy(struct flue_loops *loops)
     if (!loops)
         return;
     flue_loops_stop(loops);
-    /* The pool first: a job that ends posts to a loop. Then what was posted last still runs, here. */
+    /* The pool first: a job that ends posts to a loop. Then what was posted last still runs, here.
+     */
     flue_pool_free(loops->pool);
     loops->pool = NULL;
     for (unsigned i = 0; i < loops->count; i++) {
@@ -266,10 +267,9 @@ struct flue_loop *flue_loops_least_loaded(struct flue_loops *loops)
         struct flue_loop *loop = loops->items[i];
         int64_t bytes = atomic_load_explicit(&loop->bytes_in_flight, memory_order_relaxed);
 
-        if (bytes < least ||
-            (bytes == least &&
-             atomic_load_explicit(&loop->connections, memory_order_relaxed) <
-                 atomic_load_explicit(&best->connections, memory_order_relaxed))) {
+        if (bytes < least || (bytes == least &&
+                              atomic_load_explicit(&loop->connections, memory_order_relaxed) <
+                                  atomic_load_explicit(&best->connections, memory_order_relaxed))) {
             best = loop;
             least = bytes;
         }

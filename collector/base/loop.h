@@ -1,7 +1,8 @@
 /* loop.h: one event loop per core, and the pool for what blocks.
  *
  * A loop is a libuv loop on its own thread. What belongs to a loop is touched on its thread only;
- * everything else reaches it by flue_loop_post. Sockets are our own non-blocking ones under uv_poll.
+ * everything else reaches it by flue_loop_post. Sockets are our own non-blocking ones under
+ * uv_poll.
  */
 #ifndef FLUE_BASE_LOOP_H
 #define FLUE_BASE_LOOP_H
@@ -56,15 +57,15 @@ struct flue_loop *flue_loops_least_loaded(struct flue_loops *loops);
 /* From any thread. Runs on the loop's thread, in order of posting. */
 void flue_loop_post(struct flue_loop *loop, struct flue_task *task);
 /* Runs on the loop's thread and waits; on that thread itself it just runs. Not from another loop's
- * thread. Before flue_loops_run and after flue_loops_stop it runs in the caller, which then stands in
- * for the loop's thread (flue_loop_current, timers, handles). */
+ * thread. Before flue_loops_run and after flue_loops_stop it runs in the caller, which then stands
+ * in for the loop's thread (flue_loop_current, timers, handles). */
 void flue_loop_call(struct flue_loop *loop, void (*run)(struct flue_loop *loop, void *arg),
                     void *arg);
 struct flue_loop *flue_loop_current(void); /* NULL off the loops */
 
 /* One-shot timers of one loop in a heap: cheap to arm and to disarm (most never fire), and arming
- * cannot fail. Zeroed but for `fire` before the first use; arming an armed one moves it. A timer that
- * fires is disarmed by then: it may be armed again or freed. On the loop's thread. */
+ * cannot fail. Zeroed but for `fire` before the first use; arming an armed one moves it. A timer
+ * that fires is disarmed by then: it may be armed again or freed. On the loop's thread. */
 struct flue_timer {
     uint64_t due_ns; /* monotonic; 0: not armed */
     void (*fire)(struct flue_timer *timer);

@@ -1,7 +1,7 @@
 /* metrics.c: the registry and its page. See metrics.h.
  *
- * The registry's lock is for making and printing; a change of a metric is one atomic instruction on a
- * cache line of its own.
+ * The registry's lock is for making and printing; a change of a metric is one atomic instruction on
+ * a cache line of its own.
  */
 #include "collector/base/metrics.h"
 
@@ -12,14 +12,14 @@
 #include <stdlib.h>
 #include "collector/base/hash.h"
 
-#define MAX_LABELS      ((size_t)16)
-#define MAX_VALUE       ((size_t)1024)
-#define MAX_LABEL_TEXT  ((size_t)32 * 1024)
+#define MAX_LABELS     ((size_t)16)
+#define MAX_VALUE      ((size_t)1024)
+#define MAX_LABEL_TEXT ((size_t)32 * 1024)
 
 struct flue_histogram {
     const double *bounds; /* of its family */
     size_t count;
-    _Atomic uint64_t sum; /* the bits of a double */
+    _Atomic uint64_t sum;       /* the bits of a double */
     _Atomic uint64_t buckets[]; /* count + 1 */
 };
 
@@ -215,7 +215,8 @@ static int by_label_name(const void *a, const void *b)
     return strcmp(((const struct flue_label *)a)->name, ((const struct flue_label *)b)->name);
 }
 
-/* The labels as printed, sorted by name; malloc'd, NULL without memory. `value` for all, if given. */
+/* The labels as printed, sorted by name; malloc'd, NULL without memory. `value` for all, if given.
+ */
 static char *labels_text(const struct flue_label *labels, const char *value)
 {
     struct flue_label sorted[MAX_LABELS];
@@ -258,8 +259,8 @@ static struct series *series_new(const struct family *family, char *labels)
     memset(series, 0, sizeof *series);
     series->labels = labels;
     if (family->type == HISTOGRAM) {
-        series->histogram = calloc(1, sizeof *series->histogram +
-                                          buckets * sizeof series->histogram->buckets[0]);
+        series->histogram =
+            calloc(1, sizeof *series->histogram + buckets * sizeof series->histogram->buckets[0]);
         if (!series->histogram) {
             series_free(series);
             return NULL;
@@ -312,8 +313,7 @@ static struct series *series_get(struct family *family, const struct flue_label 
 }
 
 struct flue_metric *flue_metric(struct flue_metrics *metrics, enum flue_metric_type type,
-                                const char *name, const char *help,
-                                const struct flue_label *labels)
+                                const char *name, const char *help, const struct flue_label *labels)
 {
     struct series *series = NULL;
     struct family *family;

@@ -26,13 +26,15 @@ enum flue_metric_type { FLUE_COUNTER, FLUE_GAUGE };
 
 struct flue_metrics *flue_metrics_new(const char *prefix);
 void flue_metrics_destroy(struct flue_metrics *metrics);
-/* Never NULL: without memory a metric that is not printed. `labels` ends with a NULL name; NULL: none.
+/* Never NULL: without memory a metric that is not printed. `labels` ends with a NULL name; NULL:
+ * none.
  */
 struct flue_metric *flue_metric(struct flue_metrics *metrics, enum flue_metric_type type,
                                 const char *name, const char *help,
                                 const struct flue_label *labels);
-/* A gauge or counter that is read when the page is printed, on the thread that prints; `read` must not
- * call the registry. Given again for the same labels it replaces the one before; NULL `read` ends it. */
+/* A gauge or counter that is read when the page is printed, on the thread that prints; `read` must
+ * not call the registry. Given again for the same labels it replaces the one before; NULL `read`
+ * ends it. */
 void flue_metric_callback(struct flue_metrics *metrics, enum flue_metric_type type,
                           const char *name, const char *help, const struct flue_label *labels,
                           double (*read)(void *), void *arg);

@@ -1,11 +1,11 @@
 /* timer.c: the timers of one loop in a pairing heap under one uv_timer. See loop.h.
  *
- * Most timers are deadlines that never come: arming is a comparison, disarming touches the heap only
- * around the timer, neither allocates. One that is disarmed or moved back leaves the uv_timer as it
- * is; that then fires early, finds nothing due and is set anew.
+ * Most timers are deadlines that never come: arming is a comparison, disarming touches the heap
+ * only around the timer, neither allocates. One that is disarmed or moved back leaves the uv_timer
+ * as it is; that then fires early, finds nothing due and is set anew.
  *
- * In the heap `child` is a timer's first child, `next` its sibling, `prev` the sibling before it or,
- * for a first child, its parent. The root has neither `prev` nor `next`.
+ * In the heap `child` is a timer's first child, `next` its sibling, `prev` the sibling before it
+ * or, for a first child, its parent. The root has neither `prev` nor `next`.
  */
 #include "collector/base/loop_inside.h"
 

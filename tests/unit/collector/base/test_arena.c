@@ -103,8 +103,10 @@ static void pushes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(aligned_and_separate), cmocka_unit_test(budget_is_hard),
-        cmocka_unit_test(reset_keeps_a_chunk),  cmocka_unit_test(strings),
+        cmocka_unit_test(aligned_and_separate),
+        cmocka_unit_test(budget_is_hard),
+        cmocka_unit_test(reset_keeps_a_chunk),
+        cmocka_unit_test(strings),
         cmocka_unit_test(pushes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* Blocks: growth over every size class, slack, charges, the cache, and threads that pass blocks on. */
+/* Blocks: growth over every size class, slack, charges, the cache, and threads that pass blocks on.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -215,10 +216,10 @@ static void slices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes_hold_what_they_say), cmocka_unit_test(grows_and_keeps),
+        cmocka_unit_test(classes_hold_what_they_say),  cmocka_unit_test(grows_and_keeps),
         cmocka_unit_test(room_in_front_is_used_again), cmocka_unit_test(charges),
-        cmocka_unit_test(freed_blocks_come_again),    cmocka_unit_test(cache_is_bounded),
-        cmocka_unit_test(threads_pass_blocks),        cmocka_unit_test(slices),
+        cmocka_unit_test(freed_blocks_come_again),     cmocka_unit_test(cache_is_bounded),
+        cmocka_unit_test(threads_pass_blocks),         cmocka_unit_test(slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,9 @@ static void json(void **state)
     json_is(FLUE_BYTES("plain \xE2\x82\xAC"), "\"plain \xE2\x82\xAC\"");
     json_is(FLUE_BYTES("\"\\\n\r\t\b\f/"), "\"\\\"\\\\\\n\\r\\t\\b\\f/\"");
     json_is(flue_bytes("\0\x1b\x7f", 3), "\"\\u0000\\u001b\\u007f\"");
-    json_is(FLUE_BYTES("a\xC2\x9B" "31mb\xC2\xA0"), "\"a\\u009b31mb\xC2\xA0\"");
+    json_is(FLUE_BYTES("a\xC2\x9B"
+                       "31mb\xC2\xA0"),
+            "\"a\\u009b31mb\xC2\xA0\"");
     json_is(FLUE_BYTES("a\xFFz\xE2\x82"), "\"a\xEF\xBF\xBDz\xEF\xBF\xBD\"");
     json_is(flue_bytes(NULL, 0), "\"\"");
     flue_buffer_init(&b, 8);

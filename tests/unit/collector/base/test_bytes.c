@@ -72,7 +72,11 @@ static bool slow_valid(const uint8_t *p, size_t size)
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 
     for (size_t i = 0; i < size;) {
-        unsigned n = p[i] < 0x80 ? 1 : p[i] >> 5 == 6 ? 2 : p[i] >> 4 == 14 ? 3 : p[i] >> 3 == 30 ? 4 : 0;
+        unsigned n = p[i] < 0x80       ? 1
+                     : p[i] >> 5 == 6  ? 2
+                     : p[i] >> 4 == 14 ? 3
+                     : p[i] >> 3 == 30 ? 4
+                                       : 0;
         uint32_t point = n == 1 ? p[i] : p[i] & (0xFFu >> (n + 1));
 
         if (n == 0 || size - i < n)
@@ -156,9 +160,11 @@ static void utf8_repairs_maximal_parts(void **state)
     repair_is("\xED\xA0\x80", 3, BAD BAD BAD);
     repair_is("\xF4\x91\x92\x93\xFF"
               "A\x80\xBF"
-              "B", 9, BAD BAD BAD BAD BAD "A" BAD BAD "B"); /* Unicode 15, table 3-9 and 3-10 */
+              "B",
+              9, BAD BAD BAD BAD BAD "A" BAD BAD "B"); /* Unicode 15, table 3-9 and 3-10 */
     repair_is("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"
-              "A", 9, BAD BAD BAD BAD "A"); /* table 3-11 */
+              "A",
+              9, BAD BAD BAD BAD "A"); /* table 3-11 */
     repair_is("", 0, "");
 }
 
@@ -179,10 +185,13 @@ static void printable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compares),        cmocka_unit_test(parses_numbers),
-        cmocka_unit_test(hexes),           cmocka_unit_test(utf8_every_pair),
+        cmocka_unit_test(compares),
+        cmocka_unit_test(parses_numbers),
+        cmocka_unit_test(hexes),
+        cmocka_unit_test(utf8_every_pair),
         cmocka_unit_test(utf8_every_place),
-        cmocka_unit_test(utf8_repairs_maximal_parts), cmocka_unit_test(printable),
+        cmocka_unit_test(utf8_repairs_maximal_parts),
+        cmocka_unit_test(printable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

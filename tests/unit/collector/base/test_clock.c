@@ -20,9 +20,10 @@ static void duration(const char *text, int64_t ns, const char *canonical)
 
 static void durations(void **state)
 {
-    static const char *const wrong[] = {"",    "1",   "s",       "1x",   "-",  ".s", "1.",
-                                        "1 s", "1s ", "1s-1s", "1e3s", "+-1s", "3000000h",
-                                        "9223372036854775808ns", "1d"};
+    static const char *const wrong[] = {
+        "",    "1",   "s",     "1x",   "-",    ".s",       "1.",
+        "1 s", "1s ", "1s-1s", "1e3s", "+-1s", "3000000h", "9223372036854775808ns",
+        "1d"};
     int64_t out;
 
     duration("0", 0, "0s");

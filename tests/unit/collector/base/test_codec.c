@@ -26,8 +26,9 @@ static uint32_t next_random(void)
 
 static int make_data(void **state)
 {
-    static const char *const words[] = {"runtime.mallocgc", "main.encode", "\x0a\x12\x08", "libx264",
-                                        "frame", "\x80\x01", "std::vector", "/usr/lib/"};
+    static const char *const words[] = {"runtime.mallocgc", "main.encode", "\x0a\x12\x08",
+                                        "libx264",          "frame",       "\x80\x01",
+                                        "std::vector",      "/usr/lib/"};
 
     text = malloc(BIG + 64);
     noise = malloc(BIG);
@@ -115,7 +116,8 @@ static void names(void **state)
     enum flue_coding coding = FLUE_LZ4;
 
     for (unsigned i = 0; i < FLUE_CODINGS; i++) {
-        assert_true(flue_coding_by_name(flue_bytes_of(flue_coding_name((enum flue_coding)i)), &coding));
+        assert_true(
+            flue_coding_by_name(flue_bytes_of(flue_coding_name((enum flue_coding)i)), &coding));
         assert_int_equal(coding, i);
     }
     assert_true(flue_coding_by_name(FLUE_BYTES("GZip"), &coding) && coding == FLUE_GZIP);
@@ -191,7 +193,8 @@ static void agrees_with_zlib(void **state)
     static const int levels[] = {FLUE_LEVEL_DEFAULT, FLUE_LEVEL_DENSE, -1, 0, 1, 2, 3, 9, 12};
 
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        struct flue_block *gzip = zlib_pack(text, sizes[s], 31), *zlib = zlib_pack(text, sizes[s], 15);
+        struct flue_block *gzip = zlib_pack(text, sizes[s], 31),
+                          *zlib = zlib_pack(text, sizes[s], 15);
         struct flue_block *raw = zlib_pack(text, sizes[s], -15);
 
         unpacks_to(FLUE_GZIP, flue_block_bytes(gzip), text, sizes[s]);
@@ -296,13 +299,15 @@ static uint8_t *exact(const uint8_t *data, size_t size)
 static void cut_at_every_byte(void **state)
 {
     for (unsigned coding = FLUE_GZIP; coding < FLUE_CODINGS; coding++) {
-        /* Two chunks in the framed coding, which has no end mark: a cut between chunks is not seen. */
+        /* Two chunks in the framed coding, which has no end mark: a cut between chunks is not seen.
+         */
         bool framed = coding == FLUE_SNAPPY_FRAMED;
         size_t size = framed ? 66000 : 1500;
         struct flue_block *packed = pack((enum flue_coding)coding, 1, text, size, 1);
         size_t second = framed ? 10 + 4 + (packed->data[11] | packed->data[12] << 8) : 0;
 
-        for (size_t cut = 0; cut < packed->size; cut += framed && cut > 50 && cut < second - 10 ? 97 : 1) {
+        for (size_t cut = 0; cut < packed->size;
+             cut += framed && cut > 50 && cut < second - 10 ? 97 : 1) {
             uint8_t *copy = exact(packed->data, cut);
 
             if (framed && (cut == 10 || cut == second))
@@ -323,8 +328,9 @@ static void limit_is_exact(void **state)
         for (unsigned s = 0; s < 3; s++) {
             struct flue_block *packed = pack((enum flue_coding)coding, 1, text, sizes[s], 1), *out;
 
-            assert_int_equal(flue_inflate((enum flue_coding)coding, flue_block_bytes(packed), sizes[s],
-                                          200, NULL, &out, NULL), FLUE_OK);
+            assert_int_equal(flue_inflate((enum flue_coding)coding, flue_block_bytes(packed),
+                                          sizes[s], 200, NULL, &out, NULL),
+                             FLUE_OK);
             assert_int_equal(out->size, sizes[s]);
             flue_block_unref(out);
             fails_with(FLUE_TOO_LARGE, (enum flue_coding)coding, flue_block_bytes(packed),
@@ -355,8 +361,10 @@ static void bombs(void **state)
         struct flue_block *packed = pack((enum flue_coding)coding, 9, zeros, BIG, 1);
 
         assert_true(packed->size < BIG / 15);
-        fails_with(FLUE_TOO_LARGE, (enum flue_coding)coding, flue_block_bytes(packed), 64 * MIB, 15);
-        fails_with(FLUE_TOO_LARGE, (enum flue_coding)coding, flue_block_bytes(packed), 2 * MIB, 2000);
+        fails_with(FLUE_TOO_LARGE, (enum flue_coding)coding, flue_block_bytes(packed), 64 * MIB,
+                   15);
+        fails_with(FLUE_TOO_LARGE, (enum flue_coding)coding, flue_block_bytes(packed), 2 * MIB,
+                   2000);
         flue_block_unref(packed);
     }
     struct flue_block *packed = zstd_unsized(zeros, BIG);
@@ -403,11 +411,13 @@ static void the_account_is_asked(void **state)
         flue_budget_init(&budget, BIG - 1);
         flue_account_init(&account, &budget, "test", 0);
         assert_int_equal(flue_inflate((enum flue_coding)coding, flue_block_bytes(packed), 64 * MIB,
-                                      200, &account, &out, NULL), FLUE_OVERLOADED);
+                                      200, &account, &out, NULL),
+                         FLUE_OVERLOADED);
         assert_int_equal(atomic_load(&budget.used), 0);
         atomic_store(&budget.hard, BIG);
         assert_int_equal(flue_inflate((enum flue_coding)coding, flue_block_bytes(packed), 64 * MIB,
-                                      200, &account, &out, NULL), FLUE_OK);
+                                      200, &account, &out, NULL),
+                         FLUE_OK);
         assert_int_equal(atomic_load(&account.used), BIG);
         flue_block_unref(out);
         assert_int_equal(atomic_load(&budget.used), 0);
@@ -418,13 +428,12 @@ static void the_account_is_asked(void **state)
 /* Framing by hand: padding, skippable and repeated identifiers pass; reserved types do not. */
 static void snappy_frames(void **state)
 {
-    static const uint8_t good[] = {0xFF, 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y',
-                                   0xFE, 3, 0, 0, 0, 0, 0,            /* padding */
-                                   0x80, 0, 0, 0,                     /* skippable, empty */
-                                   0xFF, 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y',
-                                   /* CRC-32C of "123456789" is 0xE3069283, masked 0xC78AB0E5 */
-                                   1, 13, 0, 0, 0xE5, 0xB0, 0x8A, 0xC7,
-                                   '1', '2', '3', '4', '5', '6', '7', '8', '9'};
+    static const uint8_t good[] = {
+        0xFF, 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y', 0xFE, 3, 0, 0, 0, 0, 0, /* padding */
+        0x80, 0, 0, 0,                                                       /* skippable, empty */
+        0xFF, 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y',
+        /* CRC-32C of "123456789" is 0xE3069283, masked 0xC78AB0E5 */
+        1, 13, 0, 0, 0xE5, 0xB0, 0x8A, 0xC7, '1', '2', '3', '4', '5', '6', '7', '8', '9'};
     uint8_t bad[sizeof good];
 
     unpacks_to(FLUE_SNAPPY_FRAMED, flue_bytes(good, sizeof good), (const uint8_t *)"123456789", 9);
@@ -456,8 +465,8 @@ static void mutations(void **state)
             for (unsigned k = next_random() % 4 + 1; k; k--) {
                 size_t at = next_random() % (i % 2 || size < 64 ? size : 64);
 
-                copy[at] = i % 3 ? (uint8_t)(copy[at] ^ 1 << next_random() % 8)
-                                 : (uint8_t)next_random();
+                copy[at] =
+                    i % 3 ? (uint8_t)(copy[at] ^ 1 << next_random() % 8) : (uint8_t)next_random();
             }
             code = flue_inflate((enum flue_coding)coding, flue_bytes(copy, size), 100000, 200, NULL,
                                 &out, &error);
@@ -505,25 +514,28 @@ static void windows(void **state)
     struct collected c = {.stop_at = SIZE_MAX, .nested = true};
     struct flue_error error;
 
-    assert_int_equal(flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB, 200, collect, &c, &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB, 200, collect, &c, &error), FLUE_OK);
     assert_int_equal(c.size, 3 * MIB);
     c = (struct collected){.stop_at = SIZE_MAX};
-    assert_int_equal(flue_inflate_windows(flue_block_bytes(zlib), 3 * MIB, 200, collect, &c, &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_inflate_windows(flue_block_bytes(zlib), 3 * MIB, 200, collect, &c, &error), FLUE_OK);
     assert_int_equal(c.size, 3 * MIB);
     c = (struct collected){.stop_at = SIZE_MAX};
-    assert_int_equal(flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB - 1, 200, collect, &c,
-                                          &error), FLUE_TOO_LARGE);
+    assert_int_equal(
+        flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB - 1, 200, collect, &c, &error),
+        FLUE_TOO_LARGE);
     assert_true(c.size < 3 * MIB);
     c = (struct collected){.stop_at = 1};
-    assert_int_equal(flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB, 200, collect, &c, &error),
-                     FLUE_CANCELLED);
+    assert_int_equal(
+        flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB, 200, collect, &c, &error),
+        FLUE_CANCELLED);
     assert_string_equal(error.text, "enough");
     c = (struct collected){.stop_at = SIZE_MAX};
     gzip->size--;
-    assert_int_equal(flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB, 200, collect, &c, &error),
-                     FLUE_INVALID);
+    assert_int_equal(
+        flue_inflate_windows(flue_block_bytes(gzip), 3 * MIB, 200, collect, &c, &error),
+        FLUE_INVALID);
     assert_int_equal(flue_inflate_windows(FLUE_BYTES("hello"), 3 * MIB, 200, collect, &c, &error),
                      FLUE_INVALID);
     assert_int_equal(flue_inflate_windows(FLUE_BYTES(""), 3 * MIB, 200, collect, &c, &error),

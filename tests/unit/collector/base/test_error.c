@@ -27,8 +27,8 @@ static void retry_rules(void **state)
     for (unsigned code = 1; code < FLUE_CODES; code++) {
         const struct flue_code_facts *f = flue_code_facts((enum flue_code)code);
         bool http = f->http == 429 || f->http == 502 || f->http == 503 || f->http == 504;
-        bool grpc = f->grpc == 1 || f->grpc == 4 || f->grpc == 10 || f->grpc == 11 || f->grpc == 14 ||
-                    f->grpc == 15 || (f->grpc == 8 && code == FLUE_RATE_LIMITED);
+        bool grpc = f->grpc == 1 || f->grpc == 4 || f->grpc == 10 || f->grpc == 11 ||
+                    f->grpc == 14 || f->grpc == 15 || (f->grpc == 8 && code == FLUE_RATE_LIMITED);
 
         if (code == FLUE_CANCELLED) /* 499: nobody is there to read it */
             http = true;

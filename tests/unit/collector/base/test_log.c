@@ -54,14 +54,18 @@ static void json(void **state)
     json_t *object;
 
     flue_log_configure(FLUE_DEBUG, true, ends[1]);
-    flue_log(FLUE_DEBUG, "net", "a \"quoted\" thing", FLUE_B("peer", FLUE_BYTES("\xFF" "1")),
+    flue_log(FLUE_DEBUG, "net", "a \"quoted\" thing",
+             FLUE_B("peer", FLUE_BYTES("\xFF"
+                                       "1")),
              FLUE_U("n", 7), FLUE_LOG_END);
     object = json_loads(lines(), 0, NULL);
     assert_non_null(object);
     assert_string_equal(json_string_value(json_object_get(object, "level")), "debug");
     assert_string_equal(json_string_value(json_object_get(object, "component")), "net");
-    assert_string_equal(json_string_value(json_object_get(object, "message")), "a \"quoted\" thing");
-    assert_string_equal(json_string_value(json_object_get(object, "peer")), "\xEF\xBF\xBD" "1");
+    assert_string_equal(json_string_value(json_object_get(object, "message")),
+                        "a \"quoted\" thing");
+    assert_string_equal(json_string_value(json_object_get(object, "peer")), "\xEF\xBF\xBD"
+                                                                            "1");
     assert_int_equal(json_integer_value(json_object_get(object, "n")), 7);
     json_decref(object);
 }

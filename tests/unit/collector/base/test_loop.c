@@ -30,7 +30,7 @@ static int teardown(void **state)
     return 0;
 }
 
-#define POSTS 3000
+#define POSTS   3000
 #define POSTERS 4
 struct numbered {
     struct flue_task task;

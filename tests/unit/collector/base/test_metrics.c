@@ -45,7 +45,8 @@ static void page_is(void **state)
     struct flue_label odd[] = {{"k8s.pod", "p"}, {NULL, NULL}};
     static const double bounds[] = {0.1, 1};
     double number = 7.5;
-    struct flue_metric *metric = flue_metric(metrics, FLUE_COUNTER, "sent", "what\nwas \\ sent", ab);
+    struct flue_metric *metric =
+        flue_metric(metrics, FLUE_COUNTER, "sent", "what\nwas \\ sent", ab);
     struct flue_histogram *h;
 
     assert_ptr_equal(metric, flue_metric(metrics, FLUE_COUNTER, "sent", "", ba));
@@ -58,24 +59,23 @@ static void page_is(void **state)
     flue_histogram_observe(h, 0.5);
     flue_histogram_observe(h, 4);
     flue_histogram_observe(NULL, 4);
-    assert_string_equal(print(),
-        "# HELP otelcol_sent_total what\\nwas \\\\ sent\n"
-        "# TYPE otelcol_sent_total counter\n"
-        "otelcol_sent_total{a=\"1\",b=\"x\\\"y\\\\z\\n\xEF\xBF\xBD\"} 5\n"
-        "otelcol_sent_total 0\n"
-        "# HELP otelcol_queue_size \n"
-        "# TYPE otelcol_queue_size gauge\n"
-        "otelcol_queue_size{k8s_pod=\"p\"} -3\n"
-        "# HELP otelcol_read \n"
-        "# TYPE otelcol_read gauge\n"
-        "otelcol_read 7.5\n"
-        "# HELP otelcol_took seconds\n"
-        "# TYPE otelcol_took histogram\n"
-        "otelcol_took_bucket{k8s_pod=\"p\",le=\"0.1\"} 1\n"
-        "otelcol_took_bucket{k8s_pod=\"p\",le=\"1\"} 2\n"
-        "otelcol_took_bucket{k8s_pod=\"p\",le=\"+Inf\"} 3\n"
-        "otelcol_took_sum{k8s_pod=\"p\"} 4.6\n"
-        "otelcol_took_count{k8s_pod=\"p\"} 3\n");
+    assert_string_equal(print(), "# HELP otelcol_sent_total what\\nwas \\\\ sent\n"
+                                 "# TYPE otelcol_sent_total counter\n"
+                                 "otelcol_sent_total{a=\"1\",b=\"x\\\"y\\\\z\\n\xEF\xBF\xBD\"} 5\n"
+                                 "otelcol_sent_total 0\n"
+                                 "# HELP otelcol_queue_size \n"
+                                 "# TYPE otelcol_queue_size gauge\n"
+                                 "otelcol_queue_size{k8s_pod=\"p\"} -3\n"
+                                 "# HELP otelcol_read \n"
+                                 "# TYPE otelcol_read gauge\n"
+                                 "otelcol_read 7.5\n"
+                                 "# HELP otelcol_took seconds\n"
+                                 "# TYPE otelcol_took histogram\n"
+                                 "otelcol_took_bucket{k8s_pod=\"p\",le=\"0.1\"} 1\n"
+                                 "otelcol_took_bucket{k8s_pod=\"p\",le=\"1\"} 2\n"
+                                 "otelcol_took_bucket{k8s_pod=\"p\",le=\"+Inf\"} 3\n"
+                                 "otelcol_took_sum{k8s_pod=\"p\"} 4.6\n"
+                                 "otelcol_took_count{k8s_pod=\"p\"} 3\n");
 }
 
 static void a_name_has_one_type(void **state)

@@ -1,5 +1,6 @@
-/* Every allocation of arenas, buffers, tables and blocks fails once: the error is reported, and what
- * was there before is unharmed. The sources are compiled in here with their allocators replaced. */
+/* Every allocation of arenas, buffers, tables and blocks fails once: the error is reported, and
+ * what was there before is unharmed. The sources are compiled in here with their allocators
+ * replaced. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -95,7 +96,8 @@ static bool buffer_work(void)
     for (unsigned i = 0; i < 2000 && i * 7 + 7 <= buffer.size; i++)
         assert_int_equal(strtoul((char[]){buffer.data[7 * i + 3], buffer.data[7 * i + 4],
                                           buffer.data[7 * i + 5], buffer.data[7 * i + 6], 0},
-                                 NULL, 10), i);
+                                 NULL, 10),
+                         i);
     flue_buffer_destroy(&buffer);
     return good;
 }
