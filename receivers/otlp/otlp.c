@@ -11,14 +11,13 @@
 #include "collector/net/rpc.h"
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
+#include "proto/wire/json_budget.h"
 #include <ctype.h>
 #include <stdlib.h>
 
 #define SERVICE_PREFIX "/opentelemetry.proto.collector.profiles."
 #define ALL_CODINGS    ((1u << FLUE_CODINGS) - 1)
-/* What jansson may allocate for a body: a number of 2 characters becomes a node of about 50 bytes. */
-#define JSON_BUDGET_FACTOR 40
-#define JSON_BUDGET_FLOOR  (1u << 20)
+#define JSON_IN_LINE   (64u * 1024) /* larger JSON is read on the pool */
 
 struct otlp_http_config {
     struct flue_server_config server; /* squashed */
@@ -85,6 +84,11 @@ struct otlp_request {
     struct flue_delivery *delivery;
     struct flue_otlp_report report;
     enum transport transport;
+    bool gone;
+    struct flue_block *body;
+    struct flue_job job; /* JSON */
+    size_t json_bytes;   /* charged for what jansson allocates */
+    struct flue_error error;
 };
 
 static void otlp_check(const void *config, struct flue_check *check)
@@ -265,24 +269,11 @@ static void otlp_done(void *arg, const struct flue_outcome *outcome)
     atomic_fetch_sub(&otlp->open, 1);
 }
 
-static enum flue_code read_body(struct otlp_request *r, struct flue_payload **payload,
-                                struct flue_error *error)
+static void fail_memory(struct otlp_request *r)
 {
-    struct flue_rpc_call *call = r->call;
-    struct flue_block *body = call->message;
-
-    call->message = NULL;
-    if (call->encoding == FLUE_RPC_JSON) {
-        struct flue_block *decoded = NULL;
-        size_t budget = body->size * JSON_BUDGET_FACTOR + JSON_BUDGET_FLOOR;
-        enum flue_code code =
-            flue_otlp_json_read(flue_block_bytes(body), budget, call->account, &decoded, error);
-        flue_block_unref(body);
-        if (code != FLUE_OK)
-            return code;
-        body = decoded;
-    }
-    return flue_otlp_read(body, payload, &r->report, error);
+    (void)flue_fail(&r->error, FLUE_NO_MEMORY, "no memory for another request; send it again");
+    flue_metric_add(r->otlp->failed[r->transport], (int64_t)r->report.counts.samples);
+    flue_rpc_fail(r->call, &r->error);
 }
 
 static void push(struct otlp_request *r, struct flue_batch *batch)
@@ -290,13 +281,10 @@ static void push(struct otlp_request *r, struct flue_batch *batch)
     struct flue_request *request = r->call->request;
     struct flue_delivery *delivery =
         flue_delivery_begin(request->loop, request->deadline_ns, otlp_done, r);
-    struct flue_error error;
 
     if (!delivery) {
         flue_batch_unref(batch);
-        flue_metric_add(r->otlp->failed[r->transport], (int64_t)r->report.counts.samples);
-        (void)flue_fail(&error, FLUE_NO_MEMORY, "no memory for another request; send it again");
-        flue_rpc_fail(r->call, &error);
+        fail_memory(r);
         return;
     }
     atomic_fetch_add(&r->otlp->open, 1);
@@ -305,14 +293,114 @@ static void push(struct otlp_request *r, struct flue_batch *batch)
     flue_delivery_end(delivery); /* may have answered: `r` may be gone */
 }
 
+/* The protobuf body is in r->body. */
+static void handle(struct otlp_request *r)
+{
+    struct otlp *otlp = r->otlp;
+    struct flue_request *request = r->call->request;
+    struct flue_block *body = r->body;
+    struct flue_payload *payload = NULL;
+
+    r->body = NULL;
+    enum flue_code code = flue_otlp_read(body, &payload, &r->report, &r->error);
+    if (r->report.repaired_strings)
+        flue_metric_add(otlp->repaired, (int64_t)r->report.repaired_strings);
+    if (r->report.rejected_profiles) {
+        flue_metric_add(otlp->rejected, (int64_t)r->report.rejected_profiles);
+        flue_metric_add(otlp->refused[r->transport], (int64_t)r->report.rejected_samples);
+    }
+    if (code == FLUE_OK && !payload) {
+        struct flue_outcome nothing = {.error = {.code = FLUE_OK}};
+        answer(r, &nothing);
+        return;
+    }
+    if (code == FLUE_OK && (code = name_resources(otlp, request, payload, &r->error)) != FLUE_OK)
+        flue_payload_unref(payload);
+    if (code != FLUE_OK) {
+        flue_rpc_fail(r->call, &r->error);
+        return;
+    }
+    struct flue_origin *origin = origin_of(otlp, request, r->transport);
+    struct flue_batch *batch = NULL;
+    if (origin)
+        batch = flue_batch_new(payload, origin, r->report.counts, r->call->account);
+    else
+        flue_payload_unref(payload);
+    flue_origin_unref(origin);
+    if (batch)
+        push(r, batch);
+    else
+        fail_memory(r);
+}
+
+/* On the loop or on the pool. */
+static void read_json(struct otlp_request *r)
+{
+    struct flue_block *text = r->body;
+
+    r->body = NULL;
+    (void)flue_otlp_json_read(flue_block_bytes(text), r->json_bytes, r->call->account, &r->body,
+                              &r->error);
+    flue_block_unref(text);
+}
+
+static void json_read(struct otlp_request *r)
+{
+    flue_account_release(r->call->account, r->json_bytes);
+    if (r->body && r->gone) {
+        flue_block_unref(r->body);
+        r->body = NULL;
+        (void)flue_fail(&r->error, FLUE_CANCELLED, "the client went away");
+    }
+    if (r->body)
+        handle(r);
+    else
+        flue_rpc_fail(r->call, &r->error);
+}
+
+static struct otlp_request *of_job(struct flue_job *job)
+{
+    return (struct otlp_request *)((char *)job - offsetof(struct otlp_request, job));
+}
+
+static void json_work(struct flue_job *job)
+{
+    read_json(of_job(job));
+}
+
+static void json_done(struct flue_job *job)
+{
+    json_read(of_job(job));
+}
+
+/* JSON needs far more memory than its text while it is read: it is charged for that long. */
+static void start_json(struct otlp_request *r)
+{
+    struct flue_account *account = r->call->account;
+
+    r->json_bytes = flue_json_bound(flue_block_bytes(r->body));
+    if (!flue_account_charge(account, r->json_bytes)) {
+        bool never = (int64_t)r->json_bytes > atomic_load(&account->budget->hard);
+        (void)flue_fail(&r->error, never ? FLUE_TOO_LARGE : FLUE_OVERLOADED,
+                        "reading %zu bytes of JSON may need %zu bytes of memory: %s", r->body->size,
+                        r->json_bytes,
+                        never ? "more than there is; send less at a time, or protobuf"
+                              : "more than is free now; send again later");
+        flue_block_unref(r->body);
+        r->body = NULL;
+        flue_rpc_fail(r->call, &r->error);
+    } else if (r->body->size > JSON_IN_LINE) {
+        r->job = (struct flue_job){.work = json_work, .done = json_done};
+        flue_pool_submit(r->call->request->loop, &r->job);
+    } else {
+        read_json(r);
+        json_read(r);
+    }
+}
+
 static void otlp_call(struct flue_rpc_call *call, void *arg)
 {
-    struct otlp *otlp = arg;
-    struct flue_request *request = call->request;
-    struct otlp_request *r = flue_arena_zalloc(&request->arena, 1, sizeof *r);
-    struct flue_payload *payload = NULL;
-    struct flue_batch *batch = NULL;
-    struct flue_origin *origin = NULL;
+    struct otlp_request *r = flue_arena_zalloc(&call->request->arena, 1, sizeof *r);
     struct flue_error error;
 
     if (!r) {
@@ -320,48 +408,26 @@ static void otlp_call(struct flue_rpc_call *call, void *arg)
         flue_rpc_fail(call, &error);
         return;
     }
-    r->otlp = otlp;
+    r->otlp = arg;
     r->call = call;
     r->transport = call->protocol == FLUE_RPC_GRPC ? GRPC : HTTP;
+    r->body = call->message;
+    call->message = NULL;
     call->user = r;
-    enum flue_code code = read_body(r, &payload, &error);
-    if (r->report.repaired_strings)
-        flue_metric_add(otlp->repaired, (int64_t)r->report.repaired_strings);
-    if (r->report.rejected_profiles) {
-        flue_metric_add(otlp->rejected, (int64_t)r->report.rejected_profiles);
-        flue_metric_add(otlp->refused[r->transport], (int64_t)r->report.rejected_samples);
-    }
-    if (code != FLUE_OK) {
-        flue_rpc_fail(call, &error);
-        return;
-    }
-    if (!payload) {
-        struct flue_outcome nothing = {.error = {.code = FLUE_OK}};
-        answer(r, &nothing);
-        return;
-    }
-    code = name_resources(otlp, request, payload, &error);
-    if (code != FLUE_OK)
-        flue_payload_unref(payload);
-    else if (!(origin = origin_of(otlp, request, r->transport)))
-        flue_payload_unref(payload);
+    if (call->encoding == FLUE_RPC_JSON)
+        start_json(r);
     else
-        batch = flue_batch_new(payload, origin, r->report.counts, call->account);
-    flue_origin_unref(origin);
-    if (batch) {
-        push(r, batch);
-        return;
-    }
-    if (code == FLUE_OK)
-        (void)flue_fail(&error, FLUE_NO_MEMORY, "no memory for another request; send it again");
-    flue_metric_add(otlp->failed[r->transport], (int64_t)r->report.counts.samples);
-    flue_rpc_fail(call, &error);
+        handle(r);
 }
 
 static void otlp_gone(struct flue_rpc_call *call, void *arg)
 {
     struct otlp_request *r = call->user;
-    if (r && r->delivery)
+
+    if (!r)
+        return;
+    r->gone = true;
+    if (r->delivery)
         flue_delivery_cancel(r->delivery);
 }
 
