@@ -152,7 +152,7 @@ static void sections(void **state)
          "2:1: unknown key \"whatever\"\n");
     says("receivers: [otlp]\nexporters: {debug: }\n" GOOD_TAIL,
          "1:1: receivers: must be a map, not a list\n"
-         "3:48: service.pipelines.profiles: the receiver \"otlp\" is not defined under receivers\n");
+         "3:46: service.pipelines.profiles: the receiver \"otlp\" is not defined under receivers\n");
     says("receivers: {otlp: }\nexporters: {debug: }\nservice: 5\n",
          "1:13: warning: receivers.otlp is defined, but no pipeline names it\n"
          "2:13: warning: exporters.debug is defined, but no pipeline names it\n"
