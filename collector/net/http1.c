@@ -106,7 +106,9 @@ static bool make_room(struct flue_http1 *reader, size_t more)
  * broken. A complete line lies in text from reader->line, without CR LF, `size` being its end. */
 static bool take_line(struct flue_http1 *reader, struct flue_bytes *in)
 {
-    const uint8_t *lf = in->size ? memchr(in->data, '\n', in->size) : NULL;
+    if (in->size == 0)
+        return false;
+    const uint8_t *lf = memchr(in->data, '\n', in->size);
     size_t take = lf ? (size_t)(lf - in->data) + 1 : in->size;
     size_t limit = reader->state == TRAILER_LINES ? reader->head_size + FLUE_HTTP1_TRAILERS_MAX
                                                   : FLUE_HTTP1_HEAD_MAX;
@@ -121,8 +123,7 @@ static bool take_line(struct flue_http1 *reader, struct flue_bytes *in)
         return false;
     }
     const uint8_t *from = (const uint8_t *)reader->text + reader->size;
-    if (take)
-        memcpy(reader->text + reader->size, in->data, take);
+    memcpy(reader->text + reader->size, in->data, take);
     reader->size += take;
     *in = flue_bytes_from(*in, take);
     /* A CR must be the last but one of a line; look at what is new and the byte before it. */
