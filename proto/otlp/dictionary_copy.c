@@ -180,9 +180,11 @@ enum flue_code flue_otlp_copy_finish(struct flue_out *body, const struct flue_ot
     block = body->block;
     body->block = NULL;
     flue_block_finish(block);
-    if (work->account)
-        flue_block_recharge(block, work->account);
+    /* Charged after it is read: reading would refuse over the hard limit, and what is here already
+     * must be able to leave. The index over it stays uncharged for that. */
     code = flue_otlp_read(block, out, &report, error);
+    if (code == FLUE_OK && *out && work->account)
+        flue_block_recharge(flue_otlp_index_of(*out)->body, work->account);
     if (code == FLUE_OK && *out && report.rejected_profiles) {
         flue_payload_unref(*out);
         *out = NULL;
