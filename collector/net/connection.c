@@ -467,8 +467,8 @@ static void connection_freed(uv_handle_t *handle)
 {
     struct flue_connection *connection = handle->data;
     connection->server->handles--;
-    flue_out_destroy(&connection->out);
-    flue_out_destroy(&connection->plain);
+    flue_outqueue_destroy(&connection->out);
+    flue_outqueue_destroy(&connection->plain);
     free(connection->tls_subject);
     free(connection);
 }

@@ -143,7 +143,7 @@ long flue_out_send(struct flue_out *out, int fd)
     return sent;
 }
 
-void flue_out_destroy(struct flue_out *out)
+void flue_outqueue_destroy(struct flue_out *out)
 {
     for (size_t i = 0; i < out->count; i++)
         release(&out->items[out->head + i]);

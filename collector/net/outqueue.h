@@ -31,6 +31,6 @@ long flue_out_send(struct flue_out *out, int fd);
 /* Copies up to `room` bytes from the front without taking them; then flue_out_take. */
 size_t flue_out_peek(const struct flue_out *out, uint8_t *to, size_t room);
 void flue_out_take(struct flue_out *out, size_t size);
-void flue_out_destroy(struct flue_out *out);
+void flue_outqueue_destroy(struct flue_out *out);
 
 #endif
