@@ -1,0 +1,337 @@
+/* item.c: see item.h. */
+#include "exporters/pyroscope/item.h"
+#include <stdlib.h>
+#include "collector/base/hash.h"
+#include "proto/convert/convert.h"
+#include "proto/pprof/merge.h"
+#include "proto/pprof/names.h"
+#include "proto/pprof/repair.h"
+#include "proto/pprof/sample_types.h"
+
+#define ITEM_BUDGET (512u << 20)
+
+/* What was accepted is within the receivers' limits; this is where memory would end. */
+static const struct flue_pprof_limits own_limits = {.inflated = 256u << 20,
+                                                    .ratio = FLUE_RATIO_LIMIT};
+
+struct builder {
+    struct flue_item *item;
+    const struct flue_item_options *options;
+    const struct flue_payload *payload;
+    struct flue_error *error;
+    bool failed;
+};
+
+static enum flue_code no_memory(struct flue_error *error)
+{
+    return flue_fail(error, FLUE_NO_MEMORY, "no memory to make Pyroscope series of a batch");
+}
+
+static struct flue_part *new_part(struct flue_item *item)
+{
+    struct flue_part *part = flue_arena_zalloc(&item->arena, 1, sizeof *part);
+
+    if (!part || !FLUE_ARENA_PUSH(&item->arena, item->parts, item->count, item->room, part))
+        return NULL;
+    part->item = item;
+    return part;
+}
+
+static bool finish_labels(struct builder *b, struct flue_part *part)
+{
+    struct flue_item *item = b->item;
+
+    if (!flue_labels_finish(&part->labels, b->options->labels,
+                            FLUE_SERIES_LABELS - b->options->keep_count, &item->arena))
+        return false;
+    item->trimmed_labels += part->labels.trimmed;
+    part->series = flue_labels_hash(&part->labels, item->tenant);
+    return true;
+}
+
+/* ---- from OTLP -------------------------------------------------------------------------------- */
+
+struct attribute_walk {
+    struct builder *builder;
+    struct flue_part *part;
+    bool failed;
+};
+
+static bool add_attribute(void *arg, const struct flue_attribute *attribute)
+{
+    struct attribute_walk *walk = arg;
+
+    walk->failed = !flue_labels_add_attribute(&walk->part->labels, walk->builder->options->labels,
+                                              &walk->builder->item->arena, attribute);
+    return !walk->failed;
+}
+
+static void add_converted(void *arg, const struct flue_to_pprof_result *result)
+{
+    struct builder *b = arg;
+    struct flue_arena *arena = &b->item->arena;
+    struct flue_part *part;
+    struct attribute_walk walk = {.builder = b};
+    bool ok;
+
+    if (b->failed)
+        return;
+    part = new_part(b->item);
+    if (!part) {
+        b->failed = true;
+        return;
+    }
+    part->profile = result->pprof;
+    part->time_nanos = result->time_nanos;
+    part->counts = result->counts;
+    ok = flue_labels_add(&part->labels, arena, FLUE_BYTES("__name__"), result->name);
+    for (size_t i = 0; ok && i < result->identity_count; i++)
+        ok = flue_labels_add(&part->labels, arena, result->identity[i].name,
+                             result->identity[i].value);
+    /* Without it the store of Pyroscope 1 takes memory profiles for cumulative ones. */
+    ok = ok && flue_labels_add(&part->labels, arena, FLUE_BYTES("__delta__"), FLUE_BYTES("false"));
+    walk.part = part;
+    if (ok)
+        b->payload->ops->attribute_each(b->payload, result->resource, add_attribute, &walk);
+    b->failed = !ok || walk.failed || !finish_labels(b, part);
+}
+
+static enum flue_code from_otlp(struct builder *b, const struct flue_batch *batch)
+{
+    struct flue_to_pprof_options options = {
+        .keep_attributes = b->options->keep_attributes,
+        .keep_count = b->options->keep_count,
+        .drop_other_attributes = true,
+        .underscore_sample_types = true,
+        .numbers_as_text = true,
+        .received_ns = batch->origin->received_ns,
+    };
+    enum flue_code code = flue_otlp_to_pprof(b->payload, &options, &b->item->arena, add_converted, b,
+                                             b->error);
+    return code ? code : b->failed ? no_memory(b->error) : FLUE_OK;
+}
+
+/* ---- from pprof ------------------------------------------------------------------------------- */
+
+static bool add_series_labels(struct builder *b, struct flue_part *part, size_t series_number,
+                              const struct flue_pprof_series *series)
+{
+    struct flue_arena *arena = &b->item->arena;
+    struct attribute_walk walk = {.builder = b, .part = part};
+
+    for (size_t i = 0; i < series->label_count; i++)
+        if (flue_label_is_identity(series->labels[i].name) &&
+            !flue_labels_add(&part->labels, arena, series->labels[i].name, series->labels[i].value))
+            return false;
+    b->payload->ops->attribute_each(b->payload, series_number, add_attribute, &walk);
+    return !walk.failed && finish_labels(b, part);
+}
+
+/* What cannot go out byte for byte: a time that is missing, a '-' that the server refuses. */
+static enum flue_code prepare_profile(struct builder *b, struct flue_part *part,
+                                      const struct flue_pprof_profile *profile,
+                                      const struct flue_batch *batch)
+{
+    enum flue_code code = FLUE_OK;
+
+    part->profile = profile->bytes;
+    part->gzip = profile->facts.gzip;
+    part->id = profile->id;
+    part->time_nanos = profile->facts.time_nanos;
+    if (profile->facts.dash_in_sample_type) {
+        code = flue_pprof_underscore_types(part->profile, &own_limits, batch->account, &part->own,
+                                           b->error);
+        if (code)
+            return code;
+        part->profile = flue_block_bytes(part->own);
+        part->gzip = false;
+    }
+    return code;
+}
+
+static enum flue_code from_pprof(struct builder *b, const struct flue_batch *batch)
+{
+    size_t profiles = 0;
+    struct flue_counts left = batch->counts;
+
+    for (size_t i = 0; i < flue_pprof_series_count(b->payload); i++)
+        profiles += flue_pprof_series_at(b->payload, i)->profile_count;
+    for (size_t i = 0; i < flue_pprof_series_count(b->payload); i++) {
+        const struct flue_pprof_series *series = flue_pprof_series_at(b->payload, i);
+        for (size_t k = 0; k < series->profile_count; k++) {
+            struct flue_part *part = new_part(b->item);
+            enum flue_code code;
+            if (!part || !add_series_labels(b, part, i, series))
+                return no_memory(b->error);
+            if ((code = prepare_profile(b, part, &series->profiles[k], batch)))
+                return code;
+            part->counts = (struct flue_counts){left.profiles / profiles, left.samples / profiles,
+                                                left.bytes / profiles};
+            left.profiles -= part->counts.profiles;
+            left.samples -= part->counts.samples;
+            left.bytes -= part->counts.bytes;
+            profiles--;
+        }
+    }
+    return FLUE_OK;
+}
+
+/* ---- equal labels and equal time -------------------------------------------------------------- */
+
+
+static bool same_moment(const void *rows, uint32_t row, const void *key)
+{
+    const struct flue_part *a = ((struct flue_part *const *)rows)[row];
+    const struct flue_part *b = key;
+
+    return a->series == b->series && a->time_nanos == b->time_nanos &&
+           flue_labels_equal(&a->labels, &b->labels);
+}
+
+static void set_own(struct flue_part *part, struct flue_block *block)
+{
+    flue_block_unref(part->own);
+    part->own = block;
+    part->profile = flue_block_bytes(block);
+    part->gzip = false;
+}
+
+/* Joins the parts that hang behind `first` into it; those of other sample types stay apart and will
+ * be dated a nanosecond later. */
+static enum flue_code merge_group(struct flue_item *item, struct flue_part *first,
+                                  struct flue_error *error)
+{
+    struct flue_block *joined = NULL;
+    struct flue_bytes *inputs;
+    size_t count = 0, at = 0;
+    enum flue_code code;
+
+    for (const struct flue_part *p = first; p; p = p->merge_next)
+        count++;
+    if (count == 1)
+        return FLUE_OK;
+    inputs = flue_arena_zalloc(&item->arena, count, sizeof *inputs);
+    if (!inputs)
+        return no_memory(error);
+    for (const struct flue_part *p = first; p; p = p->merge_next)
+        inputs[at++] = p->profile;
+    code = flue_pprof_merge(inputs, count, &own_limits, item->account, &joined, error);
+    if (code == FLUE_UNPROCESSABLE) /* other sample types: no sum of these exists */
+        return FLUE_OK;
+    if (code)
+        return code;
+    for (struct flue_part *p = first->merge_next; p; p = p->merge_next) {
+        first->counts.profiles += p->counts.profiles;
+        first->counts.samples += p->counts.samples;
+        first->counts.bytes += p->counts.bytes;
+        p->item = NULL; /* taken out below */
+    }
+    set_own(first, joined);
+    return FLUE_OK;
+}
+
+static enum flue_code merge_equal(struct flue_item *item, struct flue_error *error)
+{
+    struct flue_table table;
+    size_t kept = 0;
+
+    if (item->count < 2)
+        return FLUE_OK;
+    if (!flue_table_init(&table, &item->arena, item->count))
+        return no_memory(error);
+    for (size_t i = 0; i < item->count; i++) {
+        struct flue_part *part = item->parts[i];
+        uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
+        uint32_t row = flue_table_find(&table, hash, same_moment, item->parts, part);
+        if (row == FLUE_TABLE_NONE) {
+            if (!flue_table_insert(&table, hash, (uint32_t)i))
+                return no_memory(error);
+        } else {
+            part->merge_next = item->parts[row]->merge_next;
+            item->parts[row]->merge_next = part;
+        }
+    }
+    for (size_t i = 0; i < item->count; i++) {
+        struct flue_part *part = item->parts[i];
+        uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
+        enum flue_code code;
+        if (!part->item || flue_table_find(&table, hash, same_moment, item->parts, part) != i)
+            continue;
+        if ((code = merge_group(item, part, error)))
+            return code;
+    }
+    for (size_t i = 0; i < item->count; i++) {
+        if (item->parts[i]->item)
+            item->parts[kept++] = item->parts[i];
+        else
+            flue_block_unref(item->parts[i]->own);
+    }
+    item->count = kept;
+    return FLUE_OK;
+}
+
+/* Fixes every part's time: stamped where it is missing, moved where the series has used it. */
+static enum flue_code date_parts(struct builder *b, const struct flue_batch *batch)
+{
+    for (size_t i = 0; i < b->item->count; i++) {
+        struct flue_part *part = b->item->parts[i];
+        int64_t wanted = part->time_nanos > 0 ? part->time_nanos : (int64_t)batch->origin->received_ns;
+        int64_t time = flue_moment_take(b->options->moments, part->series, wanted);
+        struct flue_block *dated = NULL;
+        enum flue_code code;
+        if (time == part->time_nanos)
+            continue;
+        code = flue_pprof_set_time(part->profile, time, &own_limits, batch->account, &dated, b->error);
+        if (code)
+            return code;
+        set_own(part, dated);
+        part->time_nanos = time;
+    }
+    return FLUE_OK;
+}
+
+/* ---- item ------------------------------------------------------------------------------------- */
+
+enum flue_code flue_item_new(struct flue_send *send, const struct flue_item_options *options,
+                             struct flue_item **out, struct flue_error *error)
+{
+    const struct flue_batch *batch = send->batch;
+    struct flue_item *item = calloc(1, sizeof *item);
+    struct builder b = {.item = item, .options = options, .payload = batch->payload, .error = error};
+    enum flue_code code;
+
+    *out = NULL;
+    if (!item)
+        return no_memory(error);
+    flue_arena_init(&item->arena, ITEM_BUDGET, 0);
+    item->send = send;
+    item->account = batch->account;
+    if (options->tenant_from_origin)
+        item->tenant = batch->origin->tenant;
+    code = batch->payload->ops->form == FLUE_FORM_OTLP ? from_otlp(&b, batch) : from_pprof(&b, batch);
+    if (!code)
+        code = merge_equal(item, error);
+    if (!code)
+        code = date_parts(&b, batch);
+    if (code) {
+        flue_item_free(item);
+        return code;
+    }
+    item->charged = item->arena.used;
+    if (item->account)
+        flue_account_charge_always(item->account, item->charged);
+    *out = item;
+    return FLUE_OK;
+}
+
+void flue_item_free(void *state)
+{
+    struct flue_item *item = state;
+
+    for (size_t i = 0; i < item->count; i++)
+        flue_block_unref(item->parts[i]->own);
+    if (item->account && item->charged)
+        flue_account_release(item->account, item->charged);
+    flue_arena_destroy(&item->arena);
+    free(item);
+}

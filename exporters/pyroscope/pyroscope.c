@@ -1,0 +1,588 @@
+/* pyroscope.c: profiles to a Pyroscope server by push.v1.PusherService/Push.
+ *
+ * Each profile is one Push (a server that refuses one of several stores the others and fails the call).
+ * A server takes half a second to accept a push, whatever its size, so very many are in flight: as
+ * streams of few HTTP/2 connections where the server speaks it, up to `max_concurrency` over all loops.
+ * Labels: labels.h. Times: item.h. Answers: Connect's table; the ambiguous 500 "unknown" is tried again,
+ * since every profile was checked before it was sent.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include "collector/base/clock.h"
+#include "collector/base/log.h"
+#include "collector/component.h"
+#include "exporters/pyroscope/item.h"
+#include "proto/wire/json_budget.h"
+
+#define PUSH_PATH       "/push.v1.PusherService/Push"
+#define RESPONSE_LIMIT  (64u << 10)
+#define ANSWER_BUDGET   (1u << 20)
+#define POOL_FROM_BYTES (64u << 10)
+#define LABEL_NAMES_MAX 20
+
+enum { COMPRESSION_GZIP, COMPRESSION_NONE };
+
+struct pyroscope_config {
+    const char *endpoint;
+    struct flue_tls_client_config tls;
+    struct flue_map headers;
+    int compression;
+    const char *level;
+    struct flue_labels_config labels;
+    struct flue_list sample_attributes;
+    bool tenant_from_origin;
+    int64_t max_concurrency;
+    const char *proxy_url;
+};
+static const char *const compressions[] = {"gzip", "none", NULL};
+static const struct flue_field pyroscope_fields[] = {
+    FLUE_ENDPOINT(struct pyroscope_config, endpoint, .required = true,
+                  .help = "URL of the server, \"http://pyroscope:4040\""),
+    FLUE_BLOCK(struct pyroscope_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
+               .help = "for https endpoints"),
+    FLUE_SECRETS(struct pyroscope_config, headers,
+                 .help = "sent with every request; X-Scope-OrgID here is a fixed tenant"),
+    FLUE_ENUM(struct pyroscope_config, compression, .choices = compressions,
+              .help = "of profiles that flue writes; what came compressed goes out as it came"),
+    FLUE_STRING(struct pyroscope_config, level, .def = "default",
+                .help = "default (fast), dense (smaller, dearer), or 0 to 9"),
+    FLUE_BLOCK(struct pyroscope_config, labels, struct flue_labels_config, flue_labels_fields,
+               .help = "how attributes become labels"),
+    FLUE_STRINGS(struct pyroscope_config, sample_attributes,
+                 .help = "OTLP sample attributes that stay on samples; each value makes a series of "
+                         "its own, so samples are added up without all others (span_id and trace_id "
+                         "always stay and cost no series)"),
+    FLUE_BOOL(struct pyroscope_config, tenant_from_origin,
+              .help = "pass on the X-Scope-OrgID that the profile came with"),
+    FLUE_INT(struct pyroscope_config, max_concurrency, .def = "1024", .minimum = 1,
+             .maximum = 65536, .help = "pushes in flight, over all cores"),
+    FLUE_STRING(struct pyroscope_config, proxy_url, .help = "HTTP proxy, for HTTP/1.1"),
+    FLUE_FIELDS_END};
+
+struct sender { /* of one loop */
+    struct pyroscope *owner;
+    struct flue_loop *loop;
+    struct flue_client *client;
+    struct flue_item *first, *last; /* with open parts */
+    size_t in_flight, limit;
+    bool pumping;
+};
+
+struct pyroscope {
+    const struct pyroscope_config *config;
+    const char *id;
+    struct flue_loops *loops;
+    struct flue_tls *tls;
+    struct sender *senders;
+    struct flue_moments *moments;
+    struct flue_item_options options;
+    struct flue_header *headers; /* content-type, protocol version, then the configured ones */
+    size_t header_count;
+    bool fixed_tenant;
+    int level;
+    struct flue_metric *pushes, *trimmed;
+    struct flue_metrics *metrics;
+};
+
+/* ---- configuration ---------------------------------------------------------------------------- */
+
+static bool parse_level(const char *text, int *level)
+{
+    int64_t number;
+
+    if (strcmp(text, "default") == 0)
+        *level = FLUE_LEVEL_DEFAULT;
+    else if (strcmp(text, "dense") == 0)
+        *level = FLUE_LEVEL_DENSE;
+    else if (flue_parse_i64(flue_bytes_of(text), &number) && number >= 0 && number <= 9)
+        *level = (int)number;
+    else
+        return false;
+    return true;
+}
+
+static void pyroscope_check(const void *config, struct flue_check *check)
+{
+    const struct pyroscope_config *c = config;
+    int level;
+
+    if (c->endpoint && strncmp(c->endpoint, "http://", 7) != 0 &&
+        strncmp(c->endpoint, "https://", 8) != 0)
+        flue_check_fail(check, "endpoint",
+                        "\"%s\" is not a URL; it begins with http:// or https://", c->endpoint);
+    if (!parse_level(c->level, &level))
+        flue_check_fail(check, "level", "\"%s\" is none of default, dense, 0 to 9", c->level);
+    if (c->sample_attributes.count > LABEL_NAMES_MAX)
+        flue_check_fail(check, "sample_attributes",
+                        "%zu names; at most %d, since a series has 30 labels in all",
+                        c->sample_attributes.count, LABEL_NAMES_MAX);
+    flue_tls_check(&c->tls.common, "tls", check);
+    for (size_t i = 0; i < c->headers.count; i++) {
+        for (const char *at = c->headers.items[i].key; *at; at++)
+            if ((unsigned char)*at <= ' ' || (unsigned char)*at >= 127 || *at == ':') {
+                flue_check_fail(check, "headers", "a header's name has a character that none may have");
+                break;
+            }
+        if (strpbrk(c->headers.items[i].value, "\r\n"))
+            flue_check_fail(check, "headers", "the value of %s holds a line break",
+                            c->headers.items[i].key);
+    }
+}
+
+static enum flue_code make_headers(struct pyroscope *p, struct flue_arena *arena,
+                                   struct flue_error *error)
+{
+    const struct flue_map *map = &p->config->headers;
+    struct flue_header *headers = flue_arena_zalloc(arena, map->count + 2, sizeof *headers);
+
+    if (!headers)
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for headers");
+    headers[0] = (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/proto")};
+    headers[1] = (struct flue_header){FLUE_BYTES("connect-protocol-version"), FLUE_BYTES("1")};
+    for (size_t i = 0; i < map->count; i++) {
+        char *name = flue_arena_string(arena, flue_bytes_of(map->items[i].key));
+        if (!name)
+            return flue_fail(error, FLUE_NO_MEMORY, "no memory for headers");
+        for (char *at = name; *at; at++)
+            if (*at >= 'A' && *at <= 'Z')
+                *at = (char)(*at - 'A' + 'a');
+        if (strcmp(name, "x-scope-orgid") == 0)
+            p->fixed_tenant = true;
+        headers[i + 2] = (struct flue_header){flue_bytes_of(name), flue_bytes_of(map->items[i].value)};
+    }
+    p->headers = headers;
+    p->header_count = map->count + 2;
+    return FLUE_OK;
+}
+
+static enum flue_code pyroscope_create(const struct flue_create *create, void **instance,
+                                       struct flue_error *error)
+{
+    const struct pyroscope_config *config = create->config;
+    struct pyroscope *p = flue_arena_zalloc(create->arena, 1, sizeof *p);
+    struct flue_bytes *keep;
+    const struct flue_label labels[] = {{"exporter", create->id}, {NULL, NULL}};
+
+    if (!p)
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", create->id);
+    p->config = config;
+    p->id = create->id;
+    p->loops = create->loops;
+    p->metrics = create->metrics;
+    p->senders = flue_arena_zalloc(create->arena, create->loops->count, sizeof *p->senders);
+    p->moments = flue_arena_zalloc(create->arena, 1, sizeof *p->moments);
+    keep = flue_arena_zalloc(create->arena, config->sample_attributes.count + 1, sizeof *keep);
+    if (!p->senders || !p->moments || !keep)
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", create->id);
+    for (size_t i = 0; i < config->sample_attributes.count; i++)
+        keep[i] = flue_bytes_of(((const char *const *)config->sample_attributes.items)[i]);
+    p->options = (struct flue_item_options){
+        .labels = &config->labels,
+        .keep_attributes = keep,
+        .keep_count = config->sample_attributes.count,
+        .tenant_from_origin = config->tenant_from_origin,
+        .moments = p->moments,
+    };
+    parse_level(config->level, &p->level);
+    p->pushes = flue_metric(create->metrics, FLUE_COUNTER, "pyroscope_pushes",
+                            "profiles pushed, attempts included", labels);
+    p->trimmed = flue_metric(create->metrics, FLUE_COUNTER, "pyroscope_labels_trimmed",
+                             "labels left out or cut, since the server would refuse them", labels);
+    *instance = p;
+    return make_headers(p, create->arena, error);
+}
+
+static enum flue_code pyroscope_start(void *instance, struct flue_error *error)
+{
+    struct pyroscope *p = instance;
+    struct flue_client_config client = {
+        .endpoint = p->config->endpoint,
+        .tls = p->config->tls,
+        .protocol = FLUE_CLIENT_PROBE,
+        .tls_by_scheme = true,
+        .proxy_url = p->config->proxy_url,
+        .idle_timeout = 90ll * 1000000000,
+        .response_limit = RESPONSE_LIMIT,
+    };
+    enum flue_code code = FLUE_OK;
+
+    if (strncmp(p->config->endpoint, "https://", 8) == 0)
+        code = flue_tls_client_new(&p->config->tls, "h2,http/1.1", &p->tls, error);
+    for (unsigned i = 0; !code && i < p->loops->count; i++) {
+        struct sender *sender = &p->senders[i];
+        sender->owner = p;
+        sender->loop = p->loops->items[i];
+        sender->limit = (size_t)p->config->max_concurrency / p->loops->count;
+        if (sender->limit == 0)
+            sender->limit = 1;
+        code = flue_client_new(sender->loop, &client, p->tls, &sender->client, error);
+    }
+    return code;
+}
+
+static void pyroscope_destroy(void *instance)
+{
+    struct pyroscope *p = instance;
+
+    for (unsigned i = 0; i < p->loops->count; i++)
+        if (p->senders[i].client)
+            flue_client_destroy(p->senders[i].client);
+    if (p->tls)
+        flue_tls_destroy(p->tls);
+}
+
+/* ---- answers ---------------------------------------------------------------------------------- */
+
+/* Which of the codes of Connect come again with the same data; "unknown" and "internal" are what a
+ * server says when its own store fails, and our data was checked. */
+static enum flue_code code_of(const char *name, unsigned status)
+{
+    static const struct {
+        const char *name;
+        enum flue_code code;
+    } table[] = {
+        {"resource_exhausted", FLUE_RATE_LIMITED}, {"unavailable", FLUE_UNAVAILABLE},
+        {"deadline_exceeded", FLUE_TIMEOUT},       {"canceled", FLUE_UNAVAILABLE},
+        {"aborted", FLUE_UNAVAILABLE},             {"unknown", FLUE_UNAVAILABLE},
+        {"internal", FLUE_UNAVAILABLE},            {"data_loss", FLUE_UNAVAILABLE},
+        {"unauthenticated", FLUE_UNAUTHENTICATED}, {"permission_denied", FLUE_FORBIDDEN},
+        {"unimplemented", FLUE_NOT_FOUND},         {"not_found", FLUE_NOT_FOUND},
+    };
+    for (size_t i = 0; name && i < sizeof table / sizeof table[0]; i++)
+        if (strcmp(name, table[i].name) == 0)
+            return table[i].code;
+    if (name)
+        return FLUE_REFUSED;
+    switch (status) {
+    case 401:
+        return FLUE_UNAUTHENTICATED;
+    case 403:
+        return FLUE_FORBIDDEN;
+    case 404:
+        return FLUE_NOT_FOUND;
+    case 413:
+        return FLUE_TOO_LARGE;
+    case 429:
+        return FLUE_RATE_LIMITED;
+    case 408:
+    case 499:
+        return FLUE_UNAVAILABLE;
+    default:
+        return status >= 500 ? FLUE_UNAVAILABLE : FLUE_REFUSED;
+    }
+}
+
+static void read_answer(const struct flue_call *call, struct flue_error *error)
+{
+    struct flue_json_budget budget;
+    struct flue_bytes name = {NULL, 0}, message = call->response;
+    char code_name[32] = "", text[300];
+    json_t *json = NULL;
+
+    flue_json_begin(&budget, ANSWER_BUDGET);
+    if (flue_bytes_starts_with(flue_bytes_trim(call->response), FLUE_BYTES("{")) &&
+        flue_json_parse(&budget, call->response, &json, NULL) == FLUE_OK) {
+        name = flue_bytes_of(json_string_value(json_object_get(json, "code")));
+        if (json_is_string(json_object_get(json, "message")))
+            message = flue_bytes_of(json_string_value(json_object_get(json, "message")));
+    }
+    flue_printable(name, code_name, sizeof code_name);
+    flue_printable(message, text, sizeof text);
+    if (json)
+        json_decref(json);
+    flue_json_end(&budget);
+    flue_fail(error, code_of(code_name[0] ? code_name : NULL, call->status),
+              "the server answered %u%s%s: %s", call->status, code_name[0] ? " " : "", code_name, text);
+    error->retry_after_ms = flue_call_retry_after_ms(call);
+}
+
+/* ---- sending ---------------------------------------------------------------------------------- */
+
+static void pump(struct sender *sender);
+
+/* All parts of the attempt have an answer. */
+static void finish_attempt(struct flue_item *item)
+{
+    struct flue_verdict verdict = {.kind = FLUE_SENT, .rejected = item->rejected};
+    size_t again = 0, sent = 0;
+
+    for (size_t i = 0; i < item->count; i++) {
+        again += item->parts[i]->status == FLUE_PART_AGAIN || item->parts[i]->status == FLUE_PART_OPEN;
+        sent += item->parts[i]->status == FLUE_PART_SENT;
+    }
+    verdict.error = item->failure;
+    if (again && !item->failure.code)
+        flue_fail(&verdict.error, FLUE_CANCELLED, "given up before it was sent");
+    if (again)
+        verdict.kind = FLUE_RETRY;
+    else if (!sent && item->count)
+        verdict.kind = FLUE_DROP;
+    flue_send_done(item->send, &verdict);
+}
+
+static void end_part(struct flue_part *part, const struct flue_error *error)
+{
+    struct flue_item *item = part->item;
+    struct sender *sender = item->sender;
+
+    sender->in_flight--;
+    item->running--;
+    if (error->code == FLUE_OK) {
+        part->status = FLUE_PART_SENT;
+    } else if (flue_code_facts(error->code)->retryable) {
+        uint32_t later = item->failure.retry_after_ms;
+        part->status = FLUE_PART_AGAIN;
+        if (!item->failure.code || !flue_code_facts(item->failure.code)->retryable)
+            item->failure = *error;
+        if (later > item->failure.retry_after_ms)
+            item->failure.retry_after_ms = later;
+        if (error->retry_after_ms > item->failure.retry_after_ms)
+            item->failure.retry_after_ms = error->retry_after_ms;
+    } else {
+        part->status = FLUE_PART_REFUSED;
+        item->rejected.profiles += part->counts.profiles;
+        item->rejected.samples += part->counts.samples;
+        item->rejected.bytes += part->counts.bytes;
+        flue_log(FLUE_WARN, sender->owner->id, "a profile was refused and is dropped",
+                 FLUE_S("reason", error->text), FLUE_U("samples", part->counts.samples), FLUE_LOG_END);
+        if (!item->failure.code)
+            item->failure = *error;
+    }
+    if (item->running == 0 && (item->next_part >= item->count || item->cancelled))
+        finish_attempt(item);
+    pump(sender);
+}
+
+static void on_answer(struct flue_call *call)
+{
+    struct flue_part *part = call->user;
+    struct flue_error error = call->error;
+
+    if (error.code == FLUE_OK && call->status != 200)
+        read_answer(call, &error);
+    else if (error.code == FLUE_INVALID)
+        error.code = FLUE_UNAVAILABLE; /* no answer that could be understood: the same may come again */
+    end_part(part, &error);
+}
+
+/* Made once for an item: the exporter's, and the tenant that the profile came with. */
+static bool make_item_headers(struct flue_item *item, const struct pyroscope *p)
+{
+    struct flue_header *headers;
+
+    if (!item->tenant.size || p->fixed_tenant) {
+        item->headers = p->headers;
+        item->header_count = p->header_count;
+        return true;
+    }
+    headers = flue_arena_zalloc(&item->arena, p->header_count + 1, sizeof *headers);
+    if (!headers)
+        return false;
+    memcpy(headers, p->headers, p->header_count * sizeof *headers);
+    headers[p->header_count] = (struct flue_header){FLUE_BYTES("x-scope-orgid"), item->tenant};
+    item->headers = headers;
+    item->header_count = p->header_count + 1;
+    return true;
+}
+
+static void transmit(struct flue_part *part)
+{
+    struct flue_item *item = part->item;
+    struct sender *sender = item->sender;
+    struct flue_error error = {0};
+
+    if ((!item->headers && !make_item_headers(item, sender->owner)) ||
+        (!part->body.count &&
+         flue_push_write(&item->arena, part->labels.items, part->labels.count, part->profile,
+                         part->id, &part->body, &error))) {
+        flue_fail(&error, FLUE_NO_MEMORY, "no memory for a push request");
+        end_part(part, &error);
+        return;
+    }
+    part->call = (struct flue_call){
+        .client = sender->client,
+        .method = FLUE_BYTES("POST"),
+        .path = FLUE_BYTES(PUSH_PATH),
+        .headers = item->headers,
+        .header_count = item->header_count,
+        .body = &part->body,
+        .deadline_ns = item->timeout_ns ? flue_monotonic_ns() + item->timeout_ns : 0,
+        .done = on_answer,
+        .user = part,
+    };
+    flue_metric_add(sender->owner->pushes, 1);
+    flue_call_send(&part->call);
+}
+
+static void compress(struct flue_part *part)
+{
+    const struct sender *sender = part->item->sender;
+    struct flue_slices one = {
+        .items = &part->profile, .count = 1, .room = 1, .total = part->profile.size};
+    struct flue_block *packed = NULL;
+
+    if (flue_deflate(FLUE_GZIP, sender->owner->level, &one, &packed, &part->job_error))
+        return;
+    flue_block_unref(part->own);
+    part->own = packed;
+    part->profile = flue_block_bytes(packed);
+    part->gzip = true;
+}
+
+static void compress_work(struct flue_job *job)
+{
+    compress((struct flue_part *)((char *)job - offsetof(struct flue_part, job)));
+}
+
+static void compressed(struct flue_part *part)
+{
+    if (part->job_error.code)
+        end_part(part, &part->job_error);
+    else if (part->item->cancelled)
+        end_part(part, &(struct flue_error){.code = FLUE_CANCELLED, .text = "given up"});
+    else
+        transmit(part);
+}
+
+static void compress_done(struct flue_job *job)
+{
+    compressed((struct flue_part *)((char *)job - offsetof(struct flue_part, job)));
+}
+
+static void begin_part(struct sender *sender, struct flue_part *part)
+{
+    part->status = FLUE_PART_SENDING;
+    part->item->running++;
+    sender->in_flight++;
+    if (part->gzip || sender->owner->config->compression == COMPRESSION_NONE) {
+        transmit(part);
+        return;
+    }
+    part->job_error.code = FLUE_OK;
+    if (part->profile.size > POOL_FROM_BYTES) {
+        part->job = (struct flue_job){
+            .loop = sender->loop, .work = compress_work, .done = compress_done};
+        flue_pool_submit(sender->loop, &part->job);
+        return;
+    }
+    compress(part);
+    compressed(part);
+}
+
+static void unlink_item(struct sender *sender, struct flue_item *item)
+{
+    struct flue_item *before = NULL;
+
+    for (struct flue_item *at = sender->first; at; before = at, at = at->next) {
+        if (at != item)
+            continue;
+        if (before)
+            before->next = item->next;
+        else
+            sender->first = item->next;
+        if (sender->last == item)
+            sender->last = before;
+        item->next = NULL;
+        return;
+    }
+}
+
+/* Begins parts of the items in turn while there is room. */
+static void pump(struct sender *sender)
+{
+    if (sender->pumping)
+        return;
+    sender->pumping = true;
+    while (sender->first && sender->in_flight < sender->limit) {
+        struct flue_item *item = sender->first;
+        struct flue_part *part = NULL;
+        while (item->next_part < item->count && !part) {
+            part = item->parts[item->next_part++];
+            if (part->status != FLUE_PART_OPEN)
+                part = NULL;
+        }
+        if (item->next_part >= item->count)
+            unlink_item(sender, item);
+        if (part)
+            begin_part(sender, part);
+    }
+    sender->pumping = false;
+}
+
+static void cancel(struct flue_send *send)
+{
+    struct flue_item *item = send->state;
+    struct sender *sender;
+
+    if (!item || item->cancelled)
+        return;
+    sender = item->sender;
+    item->cancelled = true;
+    unlink_item(sender, item);
+    item->next_part = item->count;
+    for (size_t i = 0; i < item->count; i++)
+        if (item->parts[i]->status == FLUE_PART_SENDING && item->parts[i]->call.client)
+            flue_call_cancel(&item->parts[i]->call);
+    if (item->running == 0)
+        finish_attempt(item);
+}
+
+static void pyroscope_send(void *instance, struct flue_send *send)
+{
+    struct pyroscope *p = instance;
+    struct sender *sender = &p->senders[send->loop->index];
+    struct flue_item *item = send->state;
+    struct flue_error error = {0};
+    uint64_t now = flue_monotonic_ns();
+    size_t open = 0;
+
+    if (!item) {
+        if (flue_item_new(send, &p->options, &item, &error)) {
+            flue_send_fail(send, &error);
+            return;
+        }
+        send->state = item;
+        send->free_state = flue_item_free;
+        flue_metric_add(p->trimmed, (int64_t)item->trimmed_labels);
+    }
+    item->send = send;
+    item->sender = sender;
+    item->next_part = 0;
+    item->timeout_ns = send->deadline_ns > now ? send->deadline_ns - now : send->deadline_ns != 0;
+    item->failure.code = FLUE_OK;
+    item->failure.retry_after_ms = 0;
+    for (size_t i = 0; i < item->count; i++) {
+        if (item->parts[i]->status == FLUE_PART_AGAIN)
+            item->parts[i]->status = FLUE_PART_OPEN;
+        item->parts[i]->call.client = NULL;
+        open += item->parts[i]->status == FLUE_PART_OPEN;
+    }
+    if (open == 0) {
+        finish_attempt(item);
+        return;
+    }
+    send->cancel = cancel;
+    flue_send_free_place(send);
+    if (sender->last)
+        sender->last->next = item;
+    else
+        sender->first = item;
+    sender->last = item;
+    pump(sender);
+}
+
+const struct flue_component flue_exporter_pyroscope = {
+    .kind = FLUE_EXPORTER,
+    .name = "pyroscope",
+    .signals = FLUE_PROFILES,
+    .stability = FLUE_BETA,
+    .summary = "profiles to a Pyroscope server, by push.v1",
+    .config_size = sizeof(struct pyroscope_config),
+    .fields = pyroscope_fields,
+    .timeout_def = 10ll * 1000000000,
+    .check = pyroscope_check,
+    .create = pyroscope_create,
+    .start = pyroscope_start,
+    .send = pyroscope_send,
+    .destroy = pyroscope_destroy,
+};
