@@ -351,6 +351,15 @@ static void speaks_http1(struct client_connection *connection)
     client_connection_close(connection);
 }
 
+/* nghttp2 says that it cannot go on; `error` says why. */
+static void session_failed(struct client_connection *connection)
+{
+    if (connection->guess && connection->stage == CONNECTION_SETTINGS)
+        speaks_http1(connection);
+    else
+        client_connection_fail(connection, "%s", connection->error.text);
+}
+
 /* ---- writing ---------------------------------------------------------------------------------- */
 
 enum written { WRITTEN_ALL, WRITTEN_PART, WRITTEN_FAILED };
@@ -460,12 +469,9 @@ void client_connection_flush(struct client_connection *connection)
         return;
     }
     for (unsigned turn = 0; turn < WRITE_TURNS; turn++) {
-        if (connection->broken) {
-            client_connection_fail(connection, "%s", connection->error.text);
-            return;
-        }
-        if (queue_empty(&connection->queue) && !client_http2_fill(connection)) {
-            client_connection_fail(connection, "%s", connection->error.text);
+        if (connection->broken ||
+            (queue_empty(&connection->queue) && !client_http2_fill(connection))) {
+            session_failed(connection);
             return;
         }
         bool idle = queue_empty(&connection->queue) && connection->cipher_size == 0;
@@ -493,10 +499,7 @@ static bool hand_over(struct client_connection *connection, const uint8_t *data,
 {
     if (client_http2_receive(connection, data, size))
         return true;
-    if (connection->guess && connection->stage == CONNECTION_SETTINGS)
-        speaks_http1(connection);
-    else
-        client_connection_fail(connection, "%s", connection->error.text);
+    session_failed(connection);
     return false;
 }
 

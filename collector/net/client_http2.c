@@ -378,13 +378,9 @@ bool client_http2_receive(struct client_connection *connection, const uint8_t *d
                   connection->address->text, nghttp2_strerror((int)n));
         return false;
     }
-    /* What was not SETTINGS is not HTTP/2. */
-    if (connection->stage == CONNECTION_SETTINGS && !nghttp2_session_want_read(connection->session)) {
-        if (!connection->error.code)
-            flue_fail(&connection->error, FLUE_UNAVAILABLE, "%s does not speak HTTP/2",
-                      connection->address->text);
+    /* What is not SETTINGS is not HTTP/2 (on_error has the text). */
+    if (connection->stage == CONNECTION_SETTINGS && connection->error.code)
         return false;
-    }
     return true;
 }
 

@@ -504,8 +504,7 @@ static void idle_connections_are_closed(void **state)
     peer_stop(peer);
 }
 
-/* A peer that goes silent in the middle: a TCP listener whose backlog takes the connection would not
- * do, it must have been ready. */
+/* A peer that says SETTINGS and then nothing more. */
 static void *stall(void *arg)
 {
     int fd = accept(*(int *)arg, NULL, NULL);
