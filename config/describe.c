@@ -56,7 +56,8 @@ static void type_text(const struct flue_field *f, bool markdown, struct flue_buf
     }
     for (int i = 0; f->choices[i]; i++) {
         const char *quote = markdown ? "`" : "", *name = f->choices[i];
-        flue_buffer_printf(out, "%s%s%s%s", i ? ", " : "", quote, *name ? name : "\"\"", quote);
+        flue_buffer_printf(out, "%s%s%s%s", !i ? "" : markdown ? ", " : " | ", quote,
+                           *name ? name : "\"\"", quote);
     }
 }
 
