@@ -115,7 +115,7 @@ static bool scalars_of(struct flue_bytes any_value, struct flue_bytes *array)
 static bool attribute_labels(struct flue_label_sets *sets, const struct flue_otlp_attribute_row *row)
 {
     struct flue_out_label label = {.key_row = row->key, .unit_row = row->unit};
-    struct flue_bytes array;
+    struct flue_bytes array = {NULL, 0};
     struct flue_field_value f;
     struct flue_reader r;
 
