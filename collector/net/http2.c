@@ -418,8 +418,12 @@ static bool pump(struct flue_connection *connection)
 static bool flush(struct flue_connection *connection)
 {
     struct session *session = session_of(connection);
-    return pump(connection) && (nghttp2_session_want_read(session->nghttp2) ||
-                                nghttp2_session_want_write(session->nghttp2));
+    if (!pump(connection))
+        return false;
+    /* Between the two GOAWAYs the library thinks that it is done. */
+    return nghttp2_session_want_read(session->nghttp2) ||
+           nghttp2_session_want_write(session->nghttp2) ||
+           (session->going && !session->gone && !session->terminated);
 }
 
 static bool input(struct flue_connection *connection, struct flue_bytes in)
