@@ -84,6 +84,7 @@ enum flue_code flue_otlp_response_read(struct flue_bytes response, bool json,
 {
     struct flue_reader reader = flue_reader(response);
     struct flue_field_value field;
+    bool whole = true;
 
     *rejected_profiles = 0;
     if (message && message_size)
@@ -102,10 +103,9 @@ enum flue_code flue_otlp_response_read(struct flue_bytes response, bool json,
             else if (field.number == 2 && field.type == FLUE_LEN)
                 keep_message(field.bytes, message, message_size);
         }
-        if (!flue_reader_done(&partial))
-            break;
+        whole &= flue_reader_done(&partial);
     }
-    if (!flue_reader_done(&reader))
+    if (!whole || !flue_reader_done(&reader))
         return flue_fail(error, FLUE_INVALID, "the answer is no ExportProfilesServiceResponse");
     return FLUE_OK;
 }
