@@ -87,9 +87,10 @@ static struct outer *bind(struct fixture *f, const char *yaml)
 
 static void defaults(void **state)
 {
-    static const char *const same[] = {
-        "", "{}", "{flag: , number: ~, size: null, wait: , text: , endpoint: , choice: , block: , "
-                  "words: , items: , map: , value: , always: , ssize: }"};
+    static const char nulls[] =
+        "{flag: , number: ~, size: null, wait: , text: , endpoint: , choice: , block: , words: , "
+        "items: , map: , value: , always: , ssize: }";
+    static const char *const same[] = {"", "{}", nulls};
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
         struct fixture f;
         fixture_init(&f);

@@ -106,9 +106,12 @@ static void held_gone(struct flue_request *request)
     flue_respond(request, &response);
 }
 
+static _Atomic int held;
+
 static void hold(struct flue_request *request, void *arg)
 {
     request->gone = held_gone;
+    atomic_fetch_add(&held, 1);
 }
 
 static enum flue_code probe_create(const struct flue_create *create, void **instance,
@@ -386,6 +389,8 @@ static void health_while_draining(void **state)
     int open = dial(flue_service_address(r.service, "[::1]:0"));
     static const char request[] = "POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
     assert_int_equal(send(open, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    while (atomic_load(&held) == 0)
+        sched_yield();
     assert_int_equal(ask(health_address, "GET", "/"), 200);
     stopping.service = r.service;
     assert_int_equal(pthread_create(&thread, NULL, stop_in_thread, &stopping), 0);
