@@ -16,7 +16,8 @@ struct responder {
     _Atomic unsigned accepted, requests, prefaces, running;
     _Atomic bool stopping;
     _Atomic uint64_t bytes, sum;
-    char head[4096]; /* of the last request */
+    pthread_mutex_t lock; /* of head */
+    char head[4096];      /* of the last request */
 };
 
 struct served {
@@ -68,7 +69,9 @@ static bool serve_one(struct responder *r, SSL *ssl, int fd)
     uint64_t sum = peer_sum(0, (uint8_t *)end, size - (size_t)(end - head));
     size_t have = size - (size_t)(end - head);
     *end = 0;
+    pthread_mutex_lock(&r->lock);
     memcpy(r->head, head, (size_t)(end - head) + 1);
+    pthread_mutex_unlock(&r->lock);
     while (have < length) {
         uint8_t buffer[65536];
         ssize_t n = get(ssl, fd, buffer, sizeof buffer);
@@ -135,6 +138,7 @@ static struct responder *responder_start(const struct responder *like)
     struct responder *r = malloc(sizeof *r);
     signal(SIGPIPE, SIG_IGN);
     memcpy(r, like, sizeof *r);
+    pthread_mutex_init(&r->lock, NULL);
     r->listener = listen_loopback(&r->port);
     pthread_create(&r->thread, NULL, accept_all, r);
     return r;

@@ -46,6 +46,11 @@ struct peer_behaviour {
     size_t response_size;    /* of the message; 0: 2 bytes */
     const char *status;      /* ":status"; NULL: 200 */
     const char *grpc_status; /* NULL: "0" */
+    const char *details;     /* grpc-status-details-bin */
+    unsigned fail_first;     /* so many requests get grpc-status 14, or :status 503 */
+    const uint8_t *body;     /* instead of response_size */
+    size_t body_size;
+    const char *content_type, *retry_after;
     SSL_CTX *tls;
     const char *unix_path;
 };
@@ -54,8 +59,8 @@ struct peer_stream {
     struct peer_connection *connection;
     int32_t id;
     uint64_t due_ns, sum;
-    size_t left;
-    bool waiting, answered;
+    size_t left, all;
+    bool waiting, answered, fails;
 };
 
 struct peer_connection {
@@ -80,7 +85,9 @@ struct peer {
     /* What was seen; read after the call that made it has ended. */
     _Atomic unsigned accepted, requests, most_open, refused, resets, pings;
     _Atomic uint64_t bytes, sum, largest_frame;
-    char path[64], agent[64], te[16], authority[128];
+    char path[128], agent[64], te[16], authority[128], coding[32], type[64], timeout[16], secret[32];
+    uint8_t received[1 << 20]; /* the last body, or its beginning */
+    size_t received_size;
 };
 
 static uint64_t peer_sum(uint64_t sum, const uint8_t *data, size_t size)
@@ -109,15 +116,21 @@ static ssize_t peer_body(nghttp2_session *session, int32_t id, uint8_t *buffer, 
     struct peer_stream *stream = source->ptr;
     const struct peer_behaviour *b = &stream->connection->peer->behaviour;
     size_t part = room < stream->left ? room : stream->left;
-    memset(buffer, 'r', part);
+    if (b->body)
+        memcpy(buffer, b->body + stream->all - stream->left, part);
+    else
+        memset(buffer, 'r', part);
     stream->left -= part;
     if (stream->left == 0) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (!b->no_trailers) {
-            const char *value = b->grpc_status ? b->grpc_status : "0";
-            nghttp2_nv trailer = {(uint8_t *)"grpc-status", (uint8_t *)value, 11, strlen(value), 0};
+            const char *value = stream->fails ? "14" : b->grpc_status ? b->grpc_status : "0";
+            const char *details = b->details ? b->details : "";
+            nghttp2_nv trailers[] = {
+                {(uint8_t *)"grpc-status", (uint8_t *)value, 11, strlen(value), 0},
+                {(uint8_t *)"grpc-status-details-bin", (uint8_t *)details, 23, strlen(details), 0}};
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            nghttp2_submit_trailer(session, id, &trailer, 1);
+            nghttp2_submit_trailer(session, id, trailers, b->details ? 2 : 1);
         }
     }
     return (ssize_t)part;
@@ -126,18 +139,23 @@ static ssize_t peer_body(nghttp2_session *session, int32_t id, uint8_t *buffer, 
 static void peer_answer(struct peer_stream *stream)
 {
     const struct peer_behaviour *b = &stream->connection->peer->behaviour;
-    const char *status = b->status ? b->status : "200";
+    const char *status = b->no_trailers && stream->fails ? "503" : b->status ? b->status : "200";
+    const char *type = b->content_type ? b->content_type : "application/grpc";
+    const char *after = b->retry_after ? b->retry_after : "";
     nghttp2_nv head[] = {{(uint8_t *)":status", (uint8_t *)status, 7, strlen(status), 0},
-                         {(uint8_t *)"content-type", (uint8_t *)"application/grpc", 12, 16, 0}};
+                         {(uint8_t *)"content-type", (uint8_t *)type, 12, strlen(type), 0},
+                         {(uint8_t *)"retry-after", (uint8_t *)after, 11, strlen(after), 0}};
     nghttp2_data_provider body = {.source.ptr = stream, .read_callback = peer_body};
     stream->waiting = false;
     stream->answered = true;
-    stream->left = b->response_size ? b->response_size : 2;
+    stream->left = b->body ? b->body_size : b->response_size ? b->response_size : 2;
+    stream->all = stream->left;
     if (b->reset)
         nghttp2_submit_rst_stream(stream->connection->session, 0, stream->id,
                                   NGHTTP2_INTERNAL_ERROR);
     else
-        nghttp2_submit_response(stream->connection->session, stream->id, head, 2, &body);
+        nghttp2_submit_response(stream->connection->session, stream->id, head,
+                                b->retry_after ? 3 : 2, &body);
 }
 
 static int peer_begin(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -149,7 +167,10 @@ static int peer_begin(nghttp2_session *session, const nghttp2_frame *frame, void
     if (peer->stream_count == PEER_STREAMS)
         abort();
     struct peer_stream *stream = &peer->streams[peer->stream_count++];
-    *stream = (struct peer_stream){.connection = c, .id = frame->hd.stream_id};
+    *stream = (struct peer_stream){.connection = c,
+                                   .id = frame->hd.stream_id,
+                                   .fails = peer->stream_count <= peer->behaviour.fail_first};
+    peer->received_size = 0;
     nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, stream);
     if (++c->open > peer->most_open)
         peer->most_open = c->open;
@@ -168,8 +189,13 @@ static int peer_header(nghttp2_session *session, const nghttp2_frame *frame, con
     } kept[] = {{":path", peer->path, sizeof peer->path},
                 {"user-agent", peer->agent, sizeof peer->agent},
                 {"te", peer->te, sizeof peer->te},
+                {"content-type", peer->type, sizeof peer->type},
+                {"content-encoding", peer->coding, sizeof peer->coding},
+                {"grpc-encoding", peer->coding, sizeof peer->coding},
+                {"grpc-timeout", peer->timeout, sizeof peer->timeout},
+                {"x-secret", peer->secret, sizeof peer->secret},
                 {":authority", peer->authority, sizeof peer->authority}};
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
         if (strlen(kept[i].name) == name_size && !memcmp(kept[i].name, name, name_size))
             snprintf(kept[i].to, kept[i].room, "%.*s", (int)value_size, (const char *)value);
     return 0;
@@ -182,7 +208,12 @@ static int peer_data(nghttp2_session *session, uint8_t flags, int32_t id, const 
     struct peer_stream *stream = nghttp2_session_get_stream_user_data(session, id);
     if (stream)
         stream->sum = peer_sum(stream->sum, data, size);
-    c->peer->bytes += size;
+    struct peer *peer = c->peer;
+    if (size <= sizeof peer->received - peer->received_size) {
+        memcpy(peer->received + peer->received_size, data, size);
+        peer->received_size += size;
+    }
+    peer->bytes += size;
     return 0;
 }
 
