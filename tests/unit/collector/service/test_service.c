@@ -106,6 +106,12 @@ static void held_gone(struct flue_request *request)
     flue_respond(request, &response);
 }
 
+static void admit(struct flue_request *request, void *arg)
+{
+    struct probe *probe = arg;
+    flue_request_admit(request, flue_consumer_account(probe->consumer), 1024);
+}
+
 static _Atomic int held;
 
 static void hold(struct flue_request *request, void *arg)
@@ -127,7 +133,7 @@ static enum flue_code probe_create(const struct flue_create *create, void **inst
     probe->routes[0] = (struct flue_route){
         .method = "POST", .path = "/push", .arg = probe, .head = push};
     probe->routes[1] = (struct flue_route){
-        .method = "POST", .path = "/hold", .arg = probe, .head = hold};
+        .method = "POST", .path = "/hold", .arg = probe, .head = admit, .body = hold};
     *instance = probe;
     return FLUE_OK;
 }
