@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,6 +47,8 @@ struct harness {
 
 static inline void h_remember(struct harness *h, struct flue_request *request)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the last of several loops counts */
+    pthread_mutex_lock(&lock);
     snprintf(h->method, sizeof h->method, "%.*s", FLUE_PRI(request->method));
     snprintf(h->path, sizeof h->path, "%.*s", FLUE_PRI(request->path));
     snprintf(h->query, sizeof h->query, "%.*s", FLUE_PRI(request->query));
@@ -55,6 +58,7 @@ static inline void h_remember(struct harness *h, struct flue_request *request)
     h->deadline_ns = request->deadline_ns;
     h->received_ns = request->received_ns;
     atomic_fetch_or(&h->loops_seen, 1u << request->loop->index);
+    pthread_mutex_unlock(&lock);
 }
 
 static inline void h_text(struct flue_request *request, unsigned status, const char *text)
