@@ -219,7 +219,7 @@ def test_partial_success_of_the_next_hop_is_counted_not_repeated(daemon, otlp_si
 
 
 def test_batches_are_merged_and_split(daemon, otlp_sink):
-    flue = daemon(direct=False, exporter="sending_queue: {batch: {flush_timeout: 300ms, min_size: 100000, max_size: 1000}}")
+    flue = daemon(direct=False, exporter="sending_queue: {batch: {flush_timeout: 300ms, min_size: 1000, max_size: 1000}}")
     sent = {}
     for body in BODIES:
         export(otlp_sink.flue_port, body.read_bytes())
