@@ -172,9 +172,9 @@ static void bench_stop(struct bench *bench)
 static inline struct flue_payload *otlp_with(struct flue_account *account, const char *json)
 {
     char text[4096];
-    struct flue_block *body;
-    struct flue_payload *payload;
-    struct flue_otlp_report report;
+    struct flue_block *body = NULL;
+    struct flue_payload *payload = NULL;
+    struct flue_otlp_report report = {0};
     struct flue_error error = {0};
 
     snprintf(text, sizeof text,
