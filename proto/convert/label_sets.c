@@ -231,7 +231,8 @@ static bool same(const void *all, uint32_t row, const void *key)
     const struct wanted *wanted = key;
 
     return set->count == wanted->count && set->link == wanted->link &&
-           memcmp(sets->rows + set->first, wanted->rows, wanted->count * sizeof *wanted->rows) == 0;
+           (wanted->count == 0 || memcmp(sets->rows + set->first, wanted->rows,
+                                         wanted->count * sizeof *wanted->rows) == 0);
 }
 
 static int by_number(const void *a, const void *b)

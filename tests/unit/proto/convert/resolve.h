@@ -82,10 +82,16 @@ static inline void lines_equal(const char *what, struct lines *got, struct lines
 {
     lines_sort(got);
     lines_sort(wanted);
-    for (size_t i = 0; i < got->count && i < wanted->count; i++)
-        if (strcmp(got->items[i], wanted->items[i]) != 0)
-            fail_msg("%s: line %zu\n got    %s\n wanted %s", what, i, got->items[i],
-                     wanted->items[i]);
+    for (size_t i = 0; i < got->count && i < wanted->count; i++) {
+        size_t same = 0;
+        while (got->items[i][same] && got->items[i][same] == wanted->items[i][same])
+            same++;
+        if (strcmp(got->items[i], wanted->items[i]) != 0) {
+            same = same > 200 ? same - 200 : 0; /* where they part */
+            fail_msg("%s: line %zu, from %zu\n got    %.500s\n wanted %.500s", what, i, same,
+                     got->items[i] + same, wanted->items[i] + same);
+        }
+    }
     if (got->count != wanted->count)
         fail_msg("%s: %zu lines, wanted %zu; the first more is %s", what, got->count, wanted->count,
                  got->count > wanted->count ? got->items[wanted->count]
