@@ -93,7 +93,12 @@ struct flue_component {
     /* Begin to stop; `stopped` must become true by itself until the deadline (monotonic ns). */
     void (*stop)(void *instance, uint64_t deadline_ns);
     bool (*stopped)(void *instance); /* NULL: at once */
-    void (*destroy)(void *instance);
+    void (*destroy)(void *instance); /* NULL: everything lies in the arena */
 };
+static inline void flue_component_destroy(const struct flue_component *component, void *instance)
+{
+    if (instance && component->destroy)
+        component->destroy(instance);
+}
 
 #endif

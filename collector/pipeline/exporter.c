@@ -237,7 +237,7 @@ enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct f
     return FLUE_OK;
 no_memory:
     if (spec->component->destroy)
-        spec->component->destroy(spec->instance);
+        flue_component_destroy(spec->component, spec->instance);
     return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", spec->id);
 }
 
@@ -332,7 +332,7 @@ void flue_exporter_destroy(struct flue_exporter *exporter)
     for (unsigned i = 0; i < exporter->loops->count; i++)
         flue_queue_expire(&exporter->at[i]);
     if (exporter->component->destroy)
-        exporter->component->destroy(exporter->instance);
+        flue_component_destroy(exporter->component, exporter->instance);
     for (unsigned i = 0; i < exporter->loops->count; i++) {
         struct flue_exporter_loop *at = &exporter->at[i];
         struct flue_error error;

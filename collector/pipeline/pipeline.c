@@ -175,7 +175,7 @@ no_memory:
     flue_pipeline_destroy(pipeline);
     for (; taken < spec->stage_count; taken++)
         if (spec->stages[taken].component->destroy)
-            spec->stages[taken].component->destroy(spec->stages[taken].instance);
+            flue_component_destroy(spec->stages[taken].component, spec->stages[taken].instance);
     return flue_fail(error, FLUE_NO_MEMORY, "no memory for pipeline %s", spec->id);
 }
 
@@ -227,7 +227,7 @@ void flue_pipeline_destroy(struct flue_pipeline *pipeline)
     for (size_t i = 0; i < pipeline->stage_count; i++) {
         struct flue_stage *stage = &pipeline->stages[i];
         if (stage->component->destroy)
-            stage->component->destroy(stage->instance);
+            flue_component_destroy(stage->component, stage->instance);
         free(stage->counts);
         free(stage->id);
     }

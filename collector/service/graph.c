@@ -95,13 +95,13 @@ static enum flue_code make_pipeline(struct flue_service *service, size_t index,
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for %s", plan->id);
     enum flue_code code = FLUE_OK;
     while (!code && made < stage_count) {
-        code = make_stage(service, plan, account, plan->processors.items[made], &stages[made],
-                          error);
+        code =
+            make_stage(service, plan, account, plan->processors.items[made], &stages[made], error);
         made += !code;
     }
     if (code) {
         while (made-- > 0)
-            stages[made].component->destroy(stages[made].instance);
+            flue_component_destroy(stages[made].component, stages[made].instance);
         return code;
     }
     for (size_t i = 0; i < exporter_count; i++)
@@ -234,7 +234,7 @@ static void destroy_instances(struct flue_service *service, enum flue_kind kind)
         if (kind == FLUE_EXPORTER)
             flue_exporter_destroy(running->exporter);
         else if (running->instance)
-            running->part->component->destroy(running->instance);
+            flue_component_destroy(running->part->component, running->instance);
         running->instance = NULL;
         running->exporter = NULL;
     }
