@@ -23,6 +23,7 @@ enum flue_otlp_alarm {
     FLUE_OTLP_DEPTH = 128,   /* AnyValue nested too deep; the walk stopped */
     FLUE_OTLP_MEMORY = 256,  /* the index could not be allocated; the walk stopped */
     FLUE_OTLP_INDEX_SIZE = 512, /* the index would be out of proportion; the walk stopped */
+    FLUE_OTLP_CROWDED = 1024,   /* over FLUE_OTLP_MAX_ATTRIBUTES; the walk stopped */
 };
 
 /* One pass. `index` is filled (arrays from malloc, to be released with flue_otlp_index_clear) but

@@ -741,11 +741,16 @@ static bool WALK(entity)(struct flue_otlp_check *check, const uint8_t *p, const 
 static bool WALK(resource)(struct flue_otlp_check *check, const uint8_t *p, const uint8_t *e,
                            uint64_t *keys)
 {
+    unsigned attributes = 0;
     size_t n;
     while (p < e) {
         switch (*p) {
         case 0x0a:
             LENGTH(n);
+            if (UNLIKELY(++attributes > FLUE_OTLP_MAX_ATTRIBUTES)) {
+                check->alarms |= FLUE_OTLP_CROWDED;
+                return false;
+            }
             if (UNLIKELY(!WALK(key_value)(check, p, p + n, keys, 1)))
                 return false;
             p += n;
@@ -768,6 +773,7 @@ static bool WALK(resource)(struct flue_otlp_check *check, const uint8_t *p, cons
 
 static bool WALK(scope)(struct flue_otlp_check *check, const uint8_t *p, const uint8_t *e)
 {
+    unsigned attributes = 0;
     uint64_t unused = 0;
     size_t n;
     while (p < e) {
@@ -778,6 +784,10 @@ static bool WALK(scope)(struct flue_otlp_check *check, const uint8_t *p, const u
             break;
         case 0x1a:
             LENGTH(n);
+            if (UNLIKELY(++attributes > FLUE_OTLP_MAX_ATTRIBUTES)) {
+                check->alarms |= FLUE_OTLP_CROWDED;
+                return false;
+            }
             if (!WALK(key_value)(check, p, p + n, &unused, 1))
                 return false;
             p += n;
@@ -913,6 +923,7 @@ static bool WALK(request)(struct flue_otlp_check *check, const uint8_t *p, const
 void WALK(flue_otlp_walk)(struct flue_otlp_check *check, struct flue_bytes body)
 {
     if (!WALK(request)(check, body.data, body.data + body.size) &&
-        !(check->alarms & (FLUE_OTLP_DEPTH | FLUE_OTLP_MEMORY | FLUE_OTLP_INDEX_SIZE)))
+        !(check->alarms & (FLUE_OTLP_DEPTH | FLUE_OTLP_MEMORY | FLUE_OTLP_INDEX_SIZE |
+                          FLUE_OTLP_CROWDED)))
         check->alarms |= FLUE_OTLP_BROKEN;
 }

@@ -34,9 +34,11 @@ bool flue_otlp_fields_next(struct flue_otlp_fields *it, struct flue_field_value 
 static bool covered(const struct flue_otlp_payload *payload, enum flue_otlp_place_kind kind,
                     uint32_t number, struct flue_otlp_span span)
 {
-    for (const struct flue_otlp_edit *e =
-             flue_otlp_edits(payload, (struct flue_otlp_place){kind, number});
-         e && e->from <= span.tag; e = e->next)
+    const struct flue_otlp_edits *list = payload->edits[kind] ? &payload->edits[kind][number] : NULL;
+
+    if (!list || !list->last || list->last->to <= span.tag)
+        return false;
+    for (const struct flue_otlp_edit *e = list->first; e && e->from <= span.tag; e = e->next)
         if (e->to > span.tag)
             return true;
     return false;
@@ -55,12 +57,25 @@ bool flue_otlp_profile_removed(const struct flue_payload *base, uint32_t profile
             covered(payload, FLUE_OTLP_IN_REQUEST, 0, index->resources[s->resource].at));
 }
 
+/* The same for positions that only grow: `edit` follows them. */
+static bool covers(const struct flue_otlp_edit **edit, struct flue_otlp_span span)
+{
+    while (*edit && (*edit)->to <= span.tag)
+        *edit = (*edit)->next;
+    return *edit && (*edit)->from <= span.tag;
+}
+
 bool flue_otlp_each_profile(const struct flue_payload *base,
                             bool (*visit)(void *arg, const struct flue_otlp_profile *profile),
                             void *arg)
 {
     const struct flue_otlp_payload *payload = flue_otlp_payload(base);
     const struct flue_otlp_index *index = payload->index;
+    const struct flue_otlp_edit *in_request =
+        flue_otlp_edits(payload, (struct flue_otlp_place){FLUE_OTLP_IN_REQUEST, 0});
+    const struct flue_otlp_edit *in_resource = NULL, *in_scope = NULL;
+    uint32_t resource = UINT32_MAX, scope = UINT32_MAX;
+    bool resource_gone = false, scope_gone = false;
 
     for (uint32_t i = 0; i < index->profile_count; i++) {
         const struct flue_otlp_profile_index *p = &index->profiles[i];
@@ -72,7 +87,19 @@ bool flue_otlp_each_profile(const struct flue_payload *base,
             .samples = p->samples,
             .bytes = flue_bytes(index->body->data + p->at.start, p->at.end - p->at.start),
             .edited = flue_otlp_edits(payload, place) != NULL};
-        if (flue_otlp_profile_removed(base, i))
+        if (profile.resource != resource) {
+            resource = profile.resource;
+            resource_gone = covers(&in_request, index->resources[resource].at);
+            in_resource = flue_otlp_edits(
+                payload, (struct flue_otlp_place){FLUE_OTLP_IN_RESOURCE_PROFILES, resource});
+        }
+        if (p->scope != scope) {
+            scope = p->scope;
+            scope_gone = covers(&in_resource, index->scopes[scope].at);
+            in_scope = flue_otlp_edits(
+                payload, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE_PROFILES, scope});
+        }
+        if (resource_gone || scope_gone || covers(&in_scope, p->at))
             continue;
         if (profile.edited) {
             struct flue_otlp_samples it = flue_otlp_samples(base, i);

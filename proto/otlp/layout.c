@@ -424,7 +424,7 @@ static enum flue_code rewrite(struct comments *c, struct flue_block **body, stru
 {
     enum flue_code code = FLUE_OK;
     if (c->failed)
-        return flue_fail(error, FLUE_NO_MEMORY,
+        return flue_fail(error, FLUE_TOO_LARGE,
                          "moving the comments of a v1.8 request takes over %zu bytes, its limit",
                          c->arena.budget);
     if (c->count)
@@ -457,12 +457,12 @@ static enum flue_code move_comments(struct flue_block **body, struct flue_error 
 {
     static const uint8_t zero_row[] = {0x32, 0x00};
     struct comments c = {.body = flue_block_bytes(*body)};
-    size_t budget = c.body.size * 64, zero_rows;
+    size_t budget = c.body.size * 8, zero_rows;
     struct flue_reader request = flue_reader(c.body);
     struct flue_field_value field;
     enum flue_code code;
 
-    flue_arena_init(&c.arena, budget < (1u << 20) ? 1u << 20 : budget, 0);
+    flue_arena_init(&c.arena, budget < (4u << 20) ? 4u << 20 : budget, 0);
     load_strings(&c);
     c.key = (uint32_t)c.string_count;
     zero_rows = c.string_count && c.attributes == 0;

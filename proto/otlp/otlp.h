@@ -24,6 +24,8 @@ struct flue_otlp_report {
 
 /* Limits of decoding (design.md, "Limits by default"). */
 #define FLUE_OTLP_MAX_DEPTH 32
+/* Attributes of one Resource or Scope (SDKs stop at 128): their view is a walk. FLUE_TOO_LARGE. */
+#define FLUE_OTLP_MAX_ATTRIBUTES 1024
 
 /* Takes the caller's reference of `body` (finished, slack behind it), also on failure. *out is NULL
  * with FLUE_OK when the request holds no profile at all (an empty request is a success). If every

@@ -150,6 +150,7 @@ enum flue_code flue_otlp_replace(struct flue_payload *base, struct flue_otlp_pla
                                  struct flue_error *error)
 {
     struct flue_otlp_payload *payload = flue_otlp_payload(base);
+    struct flue_otlp_edit *last;
     struct flue_otlp_span span;
     struct flue_bytes copy = with;
     enum flue_code code;
@@ -160,13 +161,19 @@ enum flue_code flue_otlp_replace(struct flue_payload *base, struct flue_otlp_pla
     if (from < span.start || to < from || to > span.end)
         return flue_fail(error, FLUE_INTERNAL, "an edit of [%u, %u) outside its message [%u, %u)",
                          from, to, span.start, span.end);
-    for (const struct flue_otlp_edit *e = flue_otlp_edits(payload, place); e; e = e->next)
-        if (from < e->to && to > e->from)
-            return flue_fail(error, FLUE_INTERNAL, "an edit of [%u, %u) over another, [%u, %u)",
-                             from, to, e->from, e->to);
+    last = payload->edits[place.kind] ? payload->edits[place.kind][place.number].last : NULL;
+    if (last && from < last->to) /* else behind them all, the usual case */
+        for (const struct flue_otlp_edit *e = flue_otlp_edits(payload, place); e; e = e->next)
+            if (from < e->to && to > e->from)
+                return flue_fail(error, FLUE_INTERNAL, "an edit of [%u, %u) over another, [%u, %u)",
+                                 from, to, e->from, e->to);
     code = flue_otlp_edit_begin(payload, error);
     if (code != FLUE_OK)
         return code;
+    if (last && !with.size && !last->with.size && last->to == from && last->from < from) {
+        last->to = to; /* neighbours taken out one after the other */
+        return FLUE_OK;
+    }
     if (with.size) {
         copy = flue_arena_copy(&payload->memory->arena, with);
         if (!copy.data)
@@ -315,8 +322,11 @@ enum flue_code flue_otlp_resource_remove(struct flue_payload *base, uint32_t res
     struct flue_otlp_payload *payload = flue_otlp_payload(base);
     const struct flue_otlp_resource_index *r = &payload->index->resources[resource];
     struct flue_otlp_place request = {FLUE_OTLP_IN_REQUEST, 0};
+    const struct flue_otlp_edit *e = flue_otlp_edits(payload, request);
 
-    for (const struct flue_otlp_edit *e = flue_otlp_edits(payload, request); e; e = e->next)
+    if (e && payload->edits[FLUE_OTLP_IN_REQUEST]->last->to <= r->at.tag)
+        e = NULL;
+    for (; e; e = e->next)
         if (e->from <= r->at.tag && e->to > r->at.tag)
             return FLUE_OK;
     return flue_otlp_replace(base, request, r->at.tag, r->at.end, flue_bytes(NULL, 0), error);

@@ -35,6 +35,10 @@ static enum flue_code stopped(struct reading *r)
                          "the request of %zu bytes has so many resources, scopes or profiles that "
                          "its index would take over %d times its size",
                          r->body->size, INDEX_FACTOR);
+    if (r->alarms & FLUE_OTLP_CROWDED)
+        return flue_fail(r->error, FLUE_TOO_LARGE,
+                         "a Resource or Scope with over %d attributes, the limit",
+                         FLUE_OTLP_MAX_ATTRIBUTES);
     if (r->alarms & FLUE_OTLP_MEMORY)
         return flue_fail(r->error, FLUE_NO_MEMORY, "out of memory for the index of a request");
     return FLUE_OK;

@@ -68,19 +68,20 @@ enum flue_code flue_otlp_rewrite(struct flue_block **body, struct flue_splice_st
     return FLUE_OK;
 }
 
-/* The steps must not be more than the body could ever pay for. */
+/* What references and repairs add is limited as any decoding is (design.md, limits): a reference of a
+ * few bytes may mean a long string. */
 static void begin(struct repair *r, struct flue_bytes body)
 {
-    size_t budget = body.size * 64;
+    size_t budget = body.size * 8;
     r->body = body;
-    flue_arena_init(&r->arena, budget < (1u << 20) ? 1u << 20 : budget, 0);
+    flue_arena_init(&r->arena, budget < (4u << 20) ? 4u << 20 : budget, 0);
 }
 
 static enum flue_code finish(struct repair *r, struct flue_block **body, struct flue_error *error)
 {
     enum flue_code code = FLUE_OK;
     if (r->failed)
-        code = flue_fail(error, FLUE_NO_MEMORY,
+        code = flue_fail(error, FLUE_TOO_LARGE,
                          "putting the request in order takes over %zu bytes of memory, its limit",
                          r->arena.budget);
     else if (r->count)

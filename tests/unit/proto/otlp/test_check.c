@@ -471,12 +471,70 @@ static void index_is_bounded(void **state)
     out_free(&body);
 }
 
+static void attributes_are_bounded(void **state)
+{
+    for (unsigned count = FLUE_OTLP_MAX_ATTRIBUTES; count <= FLUE_OTLP_MAX_ATTRIBUTES + 1; count++) {
+        struct out body = {0}, rp = {0}, resource = {0}, sp = {0};
+        struct flue_payload *payload;
+        struct flue_otlp_report report;
+        struct flue_error error;
+        for (unsigned i = 0; i < count; i++)
+            out_text(&resource, 1, "");
+        out_message(&rp, 1, &resource);
+        out_text(&sp, 2, "");
+        out_message(&rp, 2, &sp);
+        out_message(&body, 1, &rp);
+        assert_int_equal(flue_otlp_read(block_of(body.data, body.size), &payload, &report, &error),
+                         count > FLUE_OTLP_MAX_ATTRIBUTES ? FLUE_TOO_LARGE : FLUE_OK);
+        flue_payload_unref(payload);
+        out_free(&body);
+        out_free(&rp);
+        out_free(&resource);
+        out_free(&sp);
+    }
+}
+
+/* Short references to a long string do not become memory without limit. */
+static void references_are_bounded(void **state)
+{
+    struct out body = {0}, rp = {0}, resource = {0}, kv = {0}, d = {0}, sp = {0};
+    struct flue_payload *payload;
+    struct flue_otlp_report report;
+    struct flue_error error;
+    uint8_t *text = calloc(100000, 1);
+    assert_non_null(text);
+    out_text(&d, 5, "");
+    out_field(&d, 5, text, 100000);
+    for (unsigned r = 0; r < 100; r++) {
+        for (unsigned i = 0; i < 20; i++) {
+            out_number(&kv, 3, 1);
+            out_message(&resource, 1, &kv);
+        }
+        out_message(&rp, 1, &resource);
+        out_text(&sp, 2, "");
+        out_message(&rp, 2, &sp);
+        out_message(&body, 1, &rp);
+    }
+    out_message(&body, 2, &d);
+    assert_int_equal(flue_otlp_read(block_of(body.data, body.size), &payload, &report, &error),
+                     FLUE_TOO_LARGE);
+    assert_null(payload);
+    free(text);
+    out_free(&body);
+    out_free(&rp);
+    out_free(&resource);
+    out_free(&kv);
+    out_free(&d);
+    out_free(&sp);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(real_bodies_are_clean), cmocka_unit_test(made_bodies_are_clean),
         cmocka_unit_test(limits_of_stacks),      cmocka_unit_test(long_numbers),
         cmocka_unit_test(nesting),               cmocka_unit_test(index_is_bounded),
+        cmocka_unit_test(attributes_are_bounded), cmocka_unit_test(references_are_bounded),
         cmocka_unit_test(truncation_at_every_byte), cmocka_unit_test(mutants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -439,6 +439,50 @@ static void edits_out_of_place_are_refused(void **state)
     flue_payload_unref(p);
 }
 
+/* Every second Profile of many, then all of them: neighbours become one edit. */
+static void many_profiles_are_removed(void **state)
+{
+    struct out body = {0}, rp = {0}, sp = {0}, profile = {0};
+    struct flue_payload *p;
+    struct flue_otlp_report report;
+    struct seen seen = {0};
+    request *d;
+    out_number(&profile, 6, 1);
+    for (unsigned i = 0; i < 2000; i++)
+        out_field(&sp, 2, profile.data, profile.size);
+    out_message(&rp, 2, &sp);
+    out_message(&body, 1, &rp);
+    assert_int_equal(flue_otlp_read(block_of(body.data, body.size), &p, &report, NULL), FLUE_OK);
+    for (uint32_t i = 0; i < 2000; i += 2)
+        assert_int_equal(flue_otlp_profile_remove(p, i, NULL), FLUE_OK);
+    flue_otlp_each_profile(p, profile_visit, &seen);
+    assert_int_equal(seen.profiles, 1000);
+    d = decoded(p);
+    assert_int_equal(d->resource_profiles[0]->scope_profiles[0]->n_profiles, 1000);
+    release(d);
+    for (uint32_t i = 0; i < 2000; i++)
+        assert_int_equal(flue_otlp_profile_remove(p, i, NULL), FLUE_OK);
+    memset(&seen, 0, sizeof seen);
+    flue_otlp_each_profile(p, profile_visit, &seen);
+    assert_int_equal(seen.profiles, 0);
+    d = decoded(p);
+    assert_int_equal(d->resource_profiles[0]->scope_profiles[0]->n_profiles, 0);
+    release(d);
+    flue_payload_unref(p);
+    assert_int_equal(flue_otlp_read(block_of(body.data, body.size), &p, &report, NULL), FLUE_OK);
+    for (uint32_t i = 500; i < 1500; i++)
+        assert_int_equal(flue_otlp_profile_remove(p, i, NULL), FLUE_OK);
+    flue_otlp_each_profile(p, profile_visit, &seen);
+    assert_int_equal(seen.profiles, 1000);
+    assert_true(flue_otlp_profile_removed(p, 1499) && !flue_otlp_profile_removed(p, 1500));
+    release(decoded(p));
+    flue_payload_unref(p);
+    out_free(&body);
+    out_free(&rp);
+    out_free(&sp);
+    out_free(&profile);
+}
+
 /* The readers say what protobuf-c says, for every row and sample of real bodies. */
 static void readers_agree(void **state)
 {
@@ -618,6 +662,7 @@ int main(void)
         cmocka_unit_test(rows_are_appended),
         cmocka_unit_test(first_row_of_an_empty_table),
         cmocka_unit_test(samples_and_profiles),
+        cmocka_unit_test(many_profiles_are_removed),
         cmocka_unit_test(edits_out_of_place_are_refused),
         cmocka_unit_test(readers_agree),
         cmocka_unit_test(scattered_numbers),
