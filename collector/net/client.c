@@ -1,7 +1,8 @@
 /* client.c: calls from send to done, and which transport and connection takes them.
  *
- * A call waits in `pending` until client_schedule, once per turn of the loop (uv_prepare, right before
- * the loop sleeps), finds a place for it: an HTTP/2 connection with a free stream, or libcurl. */
+ * A call waits in `pending` until client_schedule, once per turn of the loop (uv_prepare, right
+ * before the loop sleeps), finds a place for it: an HTTP/2 connection with a free stream, or
+ * libcurl. */
 #include "collector/net/client_internal.h"
 
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 #define SPARE_STATES 256
 #define SPARE_BYTES  4096 /* a spare state keeps no larger buffer */
 
-/* ---- lists ------------------------------------------------------------------------------------ */
+/* ---- lists ---------------------------------------------------------------------------------- */
 
 void client_list_append(struct client_list *list, struct client_state *state)
 {
@@ -56,7 +57,7 @@ void client_list_remove(struct client_state *state)
         state->client->pending_count--;
 }
 
-/* ---- states ----------------------------------------------------------------------------------- */
+/* ---- states --------------------------------------------------------------------------------- */
 
 static void on_deadline(struct flue_timer *timer)
 {
@@ -71,8 +72,9 @@ static void on_deadline(struct flue_timer *timer)
             client_finish(state, FLUE_TIMEOUT, "deadline passed before \"%s\" could be reached: %s",
                           client->target.label, client->last_error.text);
         else
-            client_finish(state, FLUE_TIMEOUT, "deadline passed while waiting for a connection to "
-                                               "\"%s\"",
+            client_finish(state, FLUE_TIMEOUT,
+                          "deadline passed while waiting for a connection to "
+                          "\"%s\"",
                           client->target.label);
         break;
     case CLIENT_STREAM:
@@ -134,7 +136,7 @@ static void state_recycle(struct client_state *state)
     client->spare_count++;
 }
 
-/* ---- the response as it comes in --------------------------------------------------------------- */
+/* ---- the response as it comes in ------------------------------------------------------------ */
 
 void client_response_reset(struct client_state *state)
 {
@@ -222,7 +224,7 @@ bool client_response_body(struct client_state *state, const uint8_t *data, size_
     return true;
 }
 
-/* ---- ends ------------------------------------------------------------------------------------- */
+/* ---- ends ----------------------------------------------------------------------------------- */
 
 static void leave(struct client_state *state)
 {
@@ -300,7 +302,7 @@ void client_run_finished(struct flue_client *client)
     }
 }
 
-/* ---- scheduling ------------------------------------------------------------------------------- */
+/* ---- scheduling ----------------------------------------------------------------------------- */
 
 static void fail_pending(struct flue_client *client)
 {
@@ -334,8 +336,8 @@ static struct client_connection *pick_connection(struct flue_client *client)
 static bool may_speak_http2(const struct flue_client *client, const struct client_address *address,
                             uint64_t now)
 {
-    return client->config.protocol != FLUE_CLIENT_PROBE ||
-           address->speaks != CLIENT_SPEAKS_HTTP1 || address->probe_at_ns <= now;
+    return client->config.protocol != FLUE_CLIENT_PROBE || address->speaks != CLIENT_SPEAKS_HTTP1 ||
+           address->probe_at_ns <= now;
 }
 
 /* The address for the next connection: not left alone, fewest connections, in turn. */
@@ -343,8 +345,8 @@ static struct client_address *pick_address(struct flue_client *client, uint64_t 
 {
     struct client_address *best = NULL;
     for (unsigned i = 0; i < client->address_count; i++) {
-        unsigned at = client->config.pick_first ? i : (client->next_address + i) %
-                                                          client->address_count;
+        unsigned at =
+            client->config.pick_first ? i : (client->next_address + i) % client->address_count;
         struct client_address *address = client->addresses[at];
         if (address->retry_at_ns > now || (http2 && !may_speak_http2(client, address, now)))
             continue;
@@ -477,7 +479,8 @@ void client_schedule(struct flue_client *client)
 static void on_prepare(uv_prepare_t *handle)
 {
     struct flue_client *client = handle->data;
-    /* Each step may give work to the ones before it; a bound, so that other clients get their turn. */
+    /* Each step may give work to the ones before it; a bound, so that other clients get their turn.
+     */
     for (unsigned turn = 0; turn < 8; turn++) {
         client_http1_turn(client);
         client_run_finished(client);
@@ -499,7 +502,7 @@ static void on_prepare(uv_prepare_t *handle)
     flue_timer_arm(client->loop, &client->retry, 1);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ---------------------------------------------------------------------------------- */
 
 static bool token_ok(struct flue_bytes text)
 {
@@ -557,7 +560,7 @@ void flue_call_cancel(struct flue_call *call)
         client_finish(call->transport, FLUE_CANCELLED, "cancelled");
 }
 
-/* ---- the client -------------------------------------------------------------------------------- */
+/* ---- the client ----------------------------------------------------------------------------- */
 
 static char *copy_text(const char *text)
 {

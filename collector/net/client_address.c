@@ -25,7 +25,7 @@ struct client_resolve {
     int result, saved_errno;
 };
 
-/* ---- endpoints -------------------------------------------------------------------------------- */
+/* ---- endpoints ------------------------------------------------------------------------------ */
 
 static bool skip_prefix(const char **text, const char *prefix)
 {
@@ -86,17 +86,19 @@ static enum flue_code split_endpoint(const char *endpoint, bool url, struct part
                          endpoint);
     else if (!skip_prefix(&at, "dns:///") && !skip_prefix(&at, "passthrough:///") &&
              strstr(at, "://"))
-        return flue_fail(error, FLUE_INVALID,
-                         "\"%.200s\": of the schemes dns:///, passthrough:///, unix://, http:// and "
-                         "https:// none is this one",
-                         endpoint);
+        return flue_fail(
+            error, FLUE_INVALID,
+            "\"%.200s\": of the schemes dns:///, passthrough:///, unix://, http:// and "
+            "https:// none is this one",
+            endpoint);
     struct flue_bytes authority = flue_bytes(at, strcspn(at, "/?#"));
     if (flue_bytes_find(authority, '@') != SIZE_MAX)
         return flue_fail(error, FLUE_INVALID,
                          "user and password do not belong into the endpoint: use headers or auth");
     if (!out->http && !out->https && at[authority.size])
         return flue_fail(error, FLUE_INVALID,
-                         "\"%.200s\": without http:// or https:// an endpoint has no path", endpoint);
+                         "\"%.200s\": without http:// or https:// an endpoint has no path",
+                         endpoint);
     struct flue_bytes rest = authority;
     if (authority.size && authority.data[0] == '[') {
         size_t end = flue_bytes_find(authority, ']');
@@ -171,8 +173,8 @@ enum flue_code client_target_parse(const struct flue_client_config *config,
         target->authority = copy(parts.authority);
     if (parts.local)
         target->label = copy(parts.host);
-    else if (asprintf(&target->label, memchr(parts.host.data, ':', parts.host.size) ? "[%.*s]:%.*s"
-                                                                                    : "%.*s:%.*s",
+    else if (asprintf(&target->label,
+                      memchr(parts.host.data, ':', parts.host.size) ? "[%.*s]:%.*s" : "%.*s:%.*s",
                       FLUE_PRI(parts.host), FLUE_PRI(parts.port)) < 0)
         target->label = NULL;
     if (!target->host || !target->port || !target->server_name || !target->authority ||
@@ -199,7 +201,7 @@ bool client_is_ip(const char *host)
     return inet_pton(AF_INET, host, &ip) == 1 || inet_pton(AF_INET6, host, &ip) == 1;
 }
 
-/* ---- one address ------------------------------------------------------------------------------ */
+/* ---- one address ---------------------------------------------------------------------------- */
 
 void client_address_unref(struct client_address *address)
 {
@@ -259,7 +261,7 @@ static struct client_address *address_new(const struct sockaddr *from, socklen_t
     return address;
 }
 
-/* ---- resolving -------------------------------------------------------------------------------- */
+/* ---- resolving ------------------------------------------------------------------------------ */
 
 /* Replaces the list by what was found, keeping the entries that are still meant. */
 static void take_addresses(struct flue_client *client, const struct addrinfo *found)
@@ -303,9 +305,8 @@ static void take_addresses(struct flue_client *client, const struct addrinfo *fo
 static void resolve_work(struct flue_job *job)
 {
     struct client_resolve *resolve = (struct client_resolve *)(void *)job;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICSERV};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     resolve->result = getaddrinfo(resolve->host, resolve->port, &hints, &resolve->found);
     resolve->saved_errno = errno;
 }
@@ -412,8 +413,7 @@ bool client_addresses_ready(struct flue_client *client, bool *failed)
     if (client->resolve)
         return false;
     uint64_t now = flue_monotonic_ns();
-    if (client->address_count > 0 &&
-        (!client->stale || now - client->resolved_ns < RESOLVE_EVERY))
+    if (client->address_count > 0 && (!client->stale || now - client->resolved_ns < RESOLVE_EVERY))
         return true;
     if (client->resolve_at_ns > now) {
         *failed = client->address_count == 0;

@@ -22,7 +22,7 @@
 #define WRITE_TURNS 8
 #define COPY_BELOW  192 /* smaller slices are copied: an iovec costs more */
 
-/* ---- the queue -------------------------------------------------------------------------------- */
+/* ---- the queue ------------------------------------------------------------------------------ */
 
 size_t client_queue_vectors_left(const struct client_queue *queue)
 {
@@ -34,7 +34,8 @@ size_t client_queue_vectors_left(const struct client_queue *queue)
 bool client_queue_room(const struct client_queue *queue)
 {
     return QUEUE_VECTORS - queue->count >= 8 &&
-           QUEUE_CONTROL - queue->control_size >= RECORD + 1024 && queue->queued - queue->sent < QUEUE_BYTES;
+           QUEUE_CONTROL - queue->control_size >= RECORD + 1024 &&
+           queue->queued - queue->sent < QUEUE_BYTES;
 }
 
 static void queue_add(struct client_queue *queue, const uint8_t *data, size_t size)
@@ -112,7 +113,7 @@ bool client_queue_rescue(struct client_queue *queue, uint64_t until)
     return true;
 }
 
-/* ---- TLS -------------------------------------------------------------------------------------- */
+/* ---- TLS ------------------------------------------------------------------------------------ */
 
 static int bio_write(BIO *bio, const char *data, size_t size, size_t *written)
 {
@@ -214,7 +215,7 @@ static void tls_failed(struct client_connection *connection, const char *doing)
                                reason ? reason : "the peer closed the connection");
 }
 
-/* ---- polling ---------------------------------------------------------------------------------- */
+/* ---- polling -------------------------------------------------------------------------------- */
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
@@ -235,7 +236,7 @@ void client_connection_dirty(struct client_connection *connection)
     connection->client->dirty = connection;
 }
 
-/* ---- ends ------------------------------------------------------------------------------------- */
+/* ---- ends ----------------------------------------------------------------------------------- */
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -332,8 +333,8 @@ static void peer_closed(struct client_connection *connection, int saved_errno)
     default:
         client_connection_fail(connection, "connection to %s: %s before it could be used%s",
                                connection->address->text, why,
-                               connection->ssl || connection->client->config.protocol ==
-                                                      FLUE_CLIENT_PROBE
+                               connection->ssl ||
+                                       connection->client->config.protocol == FLUE_CLIENT_PROBE
                                    ? ""
                                    : " (does it speak HTTP/2 without TLS?)");
         break;
@@ -360,7 +361,7 @@ static void session_failed(struct client_connection *connection)
         client_connection_fail(connection, "%s", connection->error.text);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 enum written { WRITTEN_ALL, WRITTEN_PART, WRITTEN_FAILED };
 
@@ -387,9 +388,9 @@ static enum written write_plain(struct client_connection *connection)
 static enum written write_cipher(struct client_connection *connection)
 {
     while (connection->cipher_from < connection->cipher_size) {
-        ssize_t n = send(connection->fd, connection->cipher + connection->cipher_from,
-                         connection->cipher_size - connection->cipher_from,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(connection->fd, connection->cipher + connection->cipher_from,
+                 connection->cipher_size - connection->cipher_from, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -481,8 +482,7 @@ void client_connection_flush(struct client_connection *connection)
                 client_connection_close(connection);
             return;
         }
-        enum written result =
-            connection->ssl ? write_tls(connection) : write_plain(connection);
+        enum written result = connection->ssl ? write_tls(connection) : write_plain(connection);
         if (result == WRITTEN_FAILED)
             return;
         if (result == WRITTEN_PART) {
@@ -493,7 +493,7 @@ void client_connection_flush(struct client_connection *connection)
     want(connection, UV_READABLE | UV_WRITABLE); /* more to say, but others wait too */
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static bool hand_over(struct client_connection *connection, const uint8_t *data, size_t size)
 {
@@ -556,7 +556,7 @@ static void read_tls(struct client_connection *connection)
         client_connection_dirty(connection);
 }
 
-/* ---- getting ready ----------------------------------------------------------------------------- */
+/* ---- getting ready -------------------------------------------------------------------------- */
 
 static void begin_http2(struct client_connection *connection)
 {
@@ -652,10 +652,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     client_run_finished(client);
 }
 
-/* ---- the timer -------------------------------------------------------------------------------- */
+/* ---- the timer ------------------------------------------------------------------------------ */
 
-/* One timer for all: connecting, the answer to a PING, silence, idleness. It is not moved by traffic;
- * when it fires it looks at what has happened meanwhile. */
+/* One timer for all: connecting, the answer to a PING, silence, idleness. It is not moved by
+ * traffic; when it fires it looks at what has happened meanwhile. */
 void client_connection_timer(struct client_connection *connection)
 {
     const struct flue_client_config *config = &connection->client->config;
@@ -729,7 +729,7 @@ static void on_timer(struct flue_timer *timer)
     client_run_finished(client);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 struct client_connection *client_connection_open(struct flue_client *client,
                                                  struct client_address *address)

@@ -36,13 +36,13 @@ struct client_http1 {
     struct flue_client *client;
     CURLM *multi;
     struct flue_timer timer;
-    bool kick;      /* libcurl wants to run at once */
+    bool kick;       /* libcurl wants to run at once */
     unsigned inside; /* within libcurl: no handle may be removed */
     struct http1_request *spare;
     unsigned spare_count;
 };
 
-/* ---- what libcurl asks of the loop ------------------------------------------------------------- */
+/* ---- what libcurl asks of the loop ---------------------------------------------------------- */
 
 static void take_results(struct client_http1 *http1);
 
@@ -100,7 +100,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *p
         curl_multi_assign(http1->multi, fd, sock);
     }
     uv_poll_start(&sock->poll,
-                  (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
+                  (what & CURL_POLL_IN ? UV_READABLE : 0) |
+                      (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
                   on_poll);
     return 0;
 }
@@ -137,7 +138,7 @@ void client_http1_turn(struct flue_client *client)
         flue_timer_arm(client->loop, &http1->timer, 1);
 }
 
-/* ---- bodies and headers ------------------------------------------------------------------------ */
+/* ---- bodies and headers --------------------------------------------------------------------- */
 
 static size_t on_read(char *out, size_t unit, size_t count, void *user)
 {
@@ -225,7 +226,7 @@ static size_t on_header(char *data, size_t unit, size_t count, void *user)
     return size;
 }
 
-/* ---- TLS --------------------------------------------------------------------------------------- */
+/* ---- TLS ------------------------------------------------------------------------------------ */
 
 /* libcurl's own context gets what ours has: authorities, certificate, versions, ciphers. */
 static CURLcode on_ssl_context(CURL *easy, void *context, void *user)
@@ -258,7 +259,7 @@ static CURLcode on_ssl_context(CURL *easy, void *context, void *user)
     return good ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
 }
 
-/* ---- requests ---------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
 static void request_free(struct http1_request *request)
 {
@@ -377,8 +378,7 @@ static bool build(struct http1_request *request, const struct client_state *stat
     add_line(request, &count, FLUE_BYTES("host"), ": ", host);
     add_line(request, &count, FLUE_BYTES("expect"), ":", none); /* or it waits for 100-continue */
     if (!agent)
-        add_line(request, &count, FLUE_BYTES("user-agent"), ": ",
-                 FLUE_BYTES("flue/" FLUE_VERSION));
+        add_line(request, &count, FLUE_BYTES("user-agent"), ": ", FLUE_BYTES("flue/" FLUE_VERSION));
     if (!accept)
         add_line(request, &count, FLUE_BYTES("accept"), ":", none);
     if (!type)
@@ -533,7 +533,7 @@ static void take_results(struct client_http1 *http1)
     }
 }
 
-/* ---- the transport ----------------------------------------------------------------------------- */
+/* ---- the transport -------------------------------------------------------------------------- */
 
 static CURLcode global_result;
 static void global_init(void)
@@ -546,8 +546,8 @@ enum flue_code client_http1_new(struct flue_client *client, struct client_http1 
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct client_http1 *http1 = calloc(1, sizeof *http1);
-    long maximum = client->config.max_connections > 0 ? (long)client->config.max_connections
-                                                      : MAX_CONNECTIONS;
+    long maximum =
+        client->config.max_connections > 0 ? (long)client->config.max_connections : MAX_CONNECTIONS;
     pthread_once(&once, global_init);
     if (http1 && global_result == CURLE_OK)
         http1->multi = curl_multi_init();

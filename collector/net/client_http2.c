@@ -1,8 +1,9 @@
 /* client_http2.c: an nghttp2 client session over a connection.
  *
- * Body bytes are never copied: nghttp2 says when a DATA frame may go (flow control), and its payload
- * is queued as borrowed slices behind the frame's nine bytes. A stream's user data is its call's
- * state, or NULL once the call is over; callbacks look there, never at a pointer of their own. */
+ * Body bytes are never copied: nghttp2 says when a DATA frame may go (flow control), and its
+ * payload is queued as borrowed slices behind the frame's nine bytes. A stream's user data is its
+ * call's state, or NULL once the call is over; callbacks look there, never at a pointer of their
+ * own. */
 #include "collector/net/client_internal.h"
 
 #include <stdio.h>
@@ -16,7 +17,7 @@ static struct client_state *state_of(nghttp2_session *session, int32_t stream)
     return nghttp2_session_get_stream_user_data(session, stream);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending -------------------------------------------------------------------------------- */
 
 static ssize_t on_read(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t length,
                        uint32_t *flags, nghttp2_data_source *source, void *user)
@@ -160,10 +161,12 @@ bool client_http2_submit(struct client_connection *connection, struct client_sta
         pairs[count++] = pair(FLUE_BYTES("user-agent"), FLUE_BYTES("flue/" FLUE_VERSION));
     if (!length && client->config.protocol != FLUE_CLIENT_HTTP2) {
         int size = snprintf(state->length, sizeof state->length, "%zu", state->body_left);
-        pairs[count++] = pair(FLUE_BYTES("content-length"), flue_bytes(state->length, (size_t)size));
+        pairs[count++] =
+            pair(FLUE_BYTES("content-length"), flue_bytes(state->length, (size_t)size));
     }
     pairs[0] = pair(FLUE_BYTES(":method"), call->method);
-    pairs[1] = pair(FLUE_BYTES(":scheme"), client->use_tls ? FLUE_BYTES("https") : FLUE_BYTES("http"));
+    pairs[1] =
+        pair(FLUE_BYTES(":scheme"), client->use_tls ? FLUE_BYTES("https") : FLUE_BYTES("http"));
     pairs[2] = pair(FLUE_BYTES(":path"), call->path);
     pairs[3] = pair(FLUE_BYTES(":authority"), authority);
 
@@ -223,7 +226,7 @@ void client_http2_ping(struct client_connection *connection)
     client_connection_dirty(connection);
 }
 
-/* ---- receiving -------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------ */
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags,
@@ -294,11 +297,11 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         connection->client->scheduled = true;
         if (frame->goaway.error_code != NGHTTP2_NO_ERROR) {
             char why[200];
-            flue_fail(&connection->error, FLUE_UNAVAILABLE, "%s ended the connection: %s (%s)",
-                      connection->address->text, nghttp2_http2_strerror(frame->goaway.error_code),
-                      flue_printable(flue_bytes(frame->goaway.opaque_data,
-                                                frame->goaway.opaque_data_len),
-                                     why, sizeof why));
+            flue_fail(
+                &connection->error, FLUE_UNAVAILABLE, "%s ended the connection: %s (%s)",
+                connection->address->text, nghttp2_http2_strerror(frame->goaway.error_code),
+                flue_printable(flue_bytes(frame->goaway.opaque_data, frame->goaway.opaque_data_len),
+                               why, sizeof why));
         }
         break;
     case NGHTTP2_PING:
@@ -340,8 +343,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     struct client_state *state = state_of(session, stream);
     connection->streams--;
     if (state) {
-        bool unseen = (code == NGHTTP2_REFUSED_STREAM && !state->head_done) ||
-                      !client_http2_was_sent(state);
+        bool unseen =
+            (code == NGHTTP2_REFUSED_STREAM && !state->head_done) || !client_http2_was_sent(state);
         state->reset = false; /* it is closed already */
         if (!unseen || !client_requeue(state))
             client_finish(state, FLUE_UNAVAILABLE, "%s ended the call: %s",
@@ -359,7 +362,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     return 0;
 }
 
-static int on_error(nghttp2_session *session, int code, const char *message, size_t size, void *user)
+static int on_error(nghttp2_session *session, int code, const char *message, size_t size,
+                    void *user)
 {
     struct client_connection *connection = user;
     char text[300];
@@ -384,7 +388,7 @@ bool client_http2_receive(struct client_connection *connection, const uint8_t *d
     return true;
 }
 
-/* ---- sessions --------------------------------------------------------------------------------- */
+/* ---- sessions ------------------------------------------------------------------------------- */
 
 enum flue_code client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error)
 {
@@ -411,8 +415,8 @@ bool client_http2_begin(struct client_connection *connection)
     if (nghttp2_option_new(&option) != 0)
         return false;
     nghttp2_option_set_no_closed_streams(option, 1);
-    int result = nghttp2_session_client_new2(&connection->session, client->callbacks, connection,
-                                             option);
+    int result =
+        nghttp2_session_client_new2(&connection->session, client->callbacks, connection, option);
     nghttp2_option_del(option);
     if (result != 0)
         return false;

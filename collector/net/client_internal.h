@@ -23,16 +23,16 @@
 #define CLIENT_MAX_CONNECTIONS 64
 #define CLIENT_MAX_STREAMS     1000 /* a connection's, where the peer names no lower limit */
 #define CLIENT_MAX_RESENDS     4
-#define CLIENT_MAX_HEADERS     64                /* of a request */
-#define CLIENT_MAX_FIELDS      128               /* of a response, trailers included */
-#define CLIENT_MAX_HEAD        (64u * 1024)      /* their bytes */
+#define CLIENT_MAX_HEADERS     64           /* of a request */
+#define CLIENT_MAX_FIELDS      128          /* of a response, trailers included */
+#define CLIENT_MAX_HEAD        (64u * 1024) /* their bytes */
 #define CLIENT_RESPONSE_LIMIT  (4u * 1024 * 1024)
 #define CLIENT_SECOND          UINT64_C(1000000000)
 #define CLIENT_CONNECT_TIMEOUT (10 * CLIENT_SECOND) /* TCP, TLS and the peer's SETTINGS */
 #define CLIENT_PROBE_TIMEOUT   (1 * CLIENT_SECOND)  /* for SETTINGS when HTTP/2 is a guess */
 #define CLIENT_PROBE_AGAIN     (300 * CLIENT_SECOND)
 
-/* ---- addresses -------------------------------------------------------------------------------- */
+/* ---- addresses ------------------------------------------------------------------------------ */
 
 struct client_address {
     unsigned refs; /* the list and every connection */
@@ -48,16 +48,16 @@ struct client_address {
 };
 
 struct client_target {
-    bool local;          /* Unix socket; host is its path */
+    bool local; /* Unix socket; host is its path */
     bool scheme_https;
-    char *host;          /* without brackets */
-    char *port;          /* decimal */
-    char *authority;     /* Host, :authority */
-    char *server_name;   /* for SNI and verification */
-    char *label;         /* for messages: "host:port" or the path */
+    char *host;        /* without brackets */
+    char *port;        /* decimal */
+    char *authority;   /* Host, :authority */
+    char *server_name; /* for SNI and verification */
+    char *label;       /* for messages: "host:port" or the path */
 };
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ---------------------------------------------------------------------------------- */
 
 struct client_list {
     struct client_state *first, *last;
@@ -76,10 +76,10 @@ struct client_state { /* one call, from send to done */
     bool sent; /* bytes of it reached a socket that may have carried them to the peer */
 
     struct client_connection *connection; /* STREAM */
-    int32_t stream; /* 0: none */
-    bool reset;     /* when abandoned, tell the peer */
-    uint64_t queued_from, queued_until; /* positions in the connection's output; 0: none */
-    struct http1_request *request;      /* HTTP1 */
+    int32_t stream;                       /* 0: none */
+    bool reset;                           /* when abandoned, tell the peer */
+    uint64_t queued_from, queued_until;   /* positions in the connection's output; 0: none */
+    struct http1_request *request;        /* HTTP1 */
 
     size_t slice, offset; /* how far the body is handed out */
     size_t body_left;
@@ -94,14 +94,14 @@ struct client_state { /* one call, from send to done */
     struct flue_buffer body;
 };
 
-/* ---- connections ------------------------------------------------------------------------------ */
+/* ---- connections ---------------------------------------------------------------------------- */
 
 #define QUEUE_VECTORS 512
 #define QUEUE_CONTROL (64u * 1024)
 #define QUEUE_BYTES   (2u * 1024 * 1024) /* what is handed to nghttp2's flow control at a time */
 
-/* What waits to be written: own bytes (frames' heads, small slices) lie in control, large slices are
- * borrowed from bodies. Filled only when empty; an entry never moves. */
+/* What waits to be written: own bytes (frames' heads, small slices) lie in control, large slices
+ * are borrowed from bodies. Filled only when empty; an entry never moves. */
 struct client_queue {
     struct iovec vectors[QUEUE_VECTORS];
     size_t from, count;
@@ -146,7 +146,7 @@ struct client_connection {
     struct client_queue queue;
 };
 
-/* ---- the client ------------------------------------------------------------------------------- */
+/* ---- the client ----------------------------------------------------------------------------- */
 
 struct flue_client {
     struct flue_loop *loop;
@@ -167,8 +167,8 @@ struct flue_client {
 
     struct client_address *addresses[CLIENT_MAX_ADDRESSES];
     unsigned address_count, next_address;
-    bool fixed;   /* numeric or Unix: never resolved */
-    bool stale;   /* a connection was lost: resolve before the next is made */
+    bool fixed;                     /* numeric or Unix: never resolved */
+    bool stale;                     /* a connection was lost: resolve before the next is made */
     struct client_resolve *resolve; /* running */
     uint64_t resolved_ns, resolve_at_ns;
     unsigned resolve_failures;

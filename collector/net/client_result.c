@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <time.h>
 
-#define DETAILS_MOST   (16u * 1024)
-#define RETRY_MOST_MS  (3600u * 1000)
-#define MESSAGE_MOST   320
+#define DETAILS_MOST  (16u * 1024)
+#define RETRY_MOST_MS (3600u * 1000)
+#define MESSAGE_MOST  320
 
 bool client_field_ok(struct flue_bytes value)
 {
@@ -32,7 +32,7 @@ struct flue_bytes flue_call_header(const struct flue_call *call, const char *nam
     return find(call->response_headers, call->response_header_count, name);
 }
 
-/* ---- Retry-After ------------------------------------------------------------------------------ */
+/* ---- Retry-After ---------------------------------------------------------------------------- */
 
 static bool parse_http_date(struct flue_bytes text, time_t *out)
 {
@@ -72,7 +72,7 @@ uint32_t flue_call_retry_after_ms(const struct flue_call *call)
     return wait > RETRY_MOST_MS ? RETRY_MOST_MS : (uint32_t)wait;
 }
 
-/* ---- google.rpc.Status ------------------------------------------------------------------------- */
+/* ---- google.rpc.Status ---------------------------------------------------------------------- */
 
 /* Just enough of protobuf's wire format; false on anything broken. */
 struct field {
@@ -203,14 +203,13 @@ static size_t base64_decode(struct flue_bytes text, uint8_t *out, size_t room)
     return size;
 }
 
-/* ---- gRPC ------------------------------------------------------------------------------------- */
+/* ---- gRPC ----------------------------------------------------------------------------------- */
 
 static const char *const status_names[] = {
-    "OK",           "CANCELLED",         "UNKNOWN",           "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED", "NOT_FOUND",    "ALREADY_EXISTS",    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED",   "OUT_OF_RANGE",
-    "UNIMPLEMENTED", "INTERNAL",         "UNAVAILABLE",       "DATA_LOSS",
-    "UNAUTHENTICATED"};
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
 
 static enum flue_code code_of(unsigned status, bool retry_info)
 {
@@ -300,8 +299,8 @@ static enum flue_code read_message(struct flue_call *call, struct flue_arena *ar
     if (!flue_coding_by_name(name, &coding) || coding == FLUE_IDENTITY)
         return flue_fail(error, FLUE_INVALID,
                          "the gRPC answer is compressed, but its grpc-encoding is not known");
-    enum flue_code code = flue_inflate(coding, body, CLIENT_RESPONSE_LIMIT, FLUE_RATIO_LIMIT, NULL,
-                                       &block, error);
+    enum flue_code code =
+        flue_inflate(coding, body, CLIENT_RESPONSE_LIMIT, FLUE_RATIO_LIMIT, NULL, &block, error);
     if (code) {
         flue_fail_prefix(error, "gRPC answer");
         return code == FLUE_NO_MEMORY ? code : FLUE_INVALID;
@@ -349,8 +348,8 @@ enum flue_code flue_call_grpc_result(struct flue_call *call, struct flue_arena *
     char printable[MESSAGE_MOST];
     bool retry_info = false;
     uint32_t retry_ms = 0;
-    struct flue_bytes said = {decoded, percent_decode(find(from, count, "grpc-message"), decoded,
-                                                      sizeof decoded)};
+    struct flue_bytes said = {
+        decoded, percent_decode(find(from, count, "grpc-message"), decoded, sizeof decoded)};
     struct flue_bytes encoded = find(from, count, "grpc-status-details-bin");
     if (encoded.size && encoded.size <= DETAILS_MOST) {
         struct flue_bytes fuller = {0};

@@ -1,9 +1,9 @@
 /* otlp_grpc.c: sends batches to the next OTLP hop over gRPC.
  *
- * One item is one unary call. The message is encoded (and compressed) once, before the first attempt,
- * and kept in the send's state for the others. What may be repeated is decided by
- * flue_call_grpc_result; a partial success is never repeated (OTLP specification 1.11). Every loop has
- * a client of its own; the TLS context is shared. */
+ * One item is one unary call. The message is encoded (and compressed) once, before the first
+ * attempt, and kept in the send's state for the others. What may be repeated is decided by
+ * flue_call_grpc_result; a partial success is never repeated (OTLP specification 1.11). Every loop
+ * has a client of its own; the TLS context is shared. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +17,11 @@
 #include "proto/convert/convert.h"
 #include "proto/otlp/otlp.h"
 
-#define MAX_HEADERS  48
-#define SLICES_MOST  ((size_t)256 << 20) /* of a request's list of slices */
-#define ANSWER_MOST  ((size_t)32 << 20)
-#define TIMEOUT_STEP UINT64_C(100)       /* ms: grpc-timeout is rounded up to it, so that HPACK knows it */
+#define MAX_HEADERS 48
+#define SLICES_MOST ((size_t)256 << 20) /* of a request's list of slices */
+#define ANSWER_MOST ((size_t)32 << 20)
+#define TIMEOUT_STEP                                                                               \
+    UINT64_C(100) /* ms: grpc-timeout is rounded up to it, so that HPACK knows it */
 
 struct keepalive_config {
     int64_t time, timeout;
@@ -72,8 +73,9 @@ static const char *const balancers[] = {"round_robin", "pick_first", NULL};
 
 static const struct flue_field otlp_grpc_fields[] = {
     FLUE_STRING(struct otlp_grpc_config, endpoint, .required = true,
-                .help = "host:port, dns:///host:port, unix:///path, or https://host:port, which means "
-                        "TLS whatever tls.insecure says"),
+                .help =
+                    "host:port, dns:///host:port, unix:///path, or https://host:port, which means "
+                    "TLS whatever tls.insecure says"),
     FLUE_BLOCK(struct otlp_grpc_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
                .help = "TLS, on unless insecure: true"),
     FLUE_ENUM(struct otlp_grpc_config, compression, .choices = compressions, .def = "gzip",
@@ -97,7 +99,8 @@ static const struct flue_field otlp_grpc_fields[] = {
     FLUE_SIZE(struct otlp_grpc_config, max_request_size, .def = "64MiB", .minimum = 1024,
               .maximum = (int64_t)1 << 31, .unit = "bytes",
               .help = "of a message before compression; a larger one is split"),
-    FLUE_IGNORED("read_buffer_size", "one receive buffer per event loop is shared by all connections"),
+    FLUE_IGNORED("read_buffer_size",
+                 "one receive buffer per event loop is shared by all connections"),
     FLUE_IGNORED("write_buffer_size", "messages are written from where they lie, without a buffer"),
     FLUE_IGNORED("middlewares", "there are no client middlewares"),
     FLUE_FIELDS_END,
@@ -115,7 +118,7 @@ struct otlp_grpc {
     size_t header_count;
 };
 
-/* ---- configuration ---------------------------------------------------------------------------- */
+/* ---- configuration -------------------------------------------------------------------------- */
 
 static bool read_level(const struct flue_value *value, int compression, int *out)
 {
@@ -137,10 +140,9 @@ static bool read_level(const struct flue_value *value, int compression, int *out
 
 static bool reserved(const char *name)
 {
-    static const char *const names[] = {"content-type",        "te",
-                                        "grpc-encoding",       "grpc-timeout",
-                                        "grpc-accept-encoding", "connection",
-                                        "transfer-encoding",   "content-length"};
+    static const char *const names[] = {
+        "content-type",         "te",         "grpc-encoding",     "grpc-timeout",
+        "grpc-accept-encoding", "connection", "transfer-encoding", "content-length"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (flue_bytes_equal_nocase(flue_bytes_of(name), flue_bytes_of(names[i])))
             return true;
@@ -156,10 +158,11 @@ static void otlp_grpc_check(const void *bound, struct flue_check *check)
         flue_check_fail(check, "endpoint", "%s", error.text);
     flue_tls_check(&config->tls.common, "tls", check);
     if (!read_level(&config->compression_params.level, config->compression, &level))
-        flue_check_fail(check, "compression_params.level",
-                        "not a level of \"%s\": gzip takes -2 to 9 or dense, zstd 0 to 22 or dense, "
-                        "others 0",
-                        compressions[config->compression]);
+        flue_check_fail(
+            check, "compression_params.level",
+            "not a level of \"%s\": gzip takes -2 to 9 or dense, zstd 0 to 22 or dense, "
+            "others 0",
+            compressions[config->compression]);
     if (config->headers.count > MAX_HEADERS - 8)
         flue_check_fail(check, "headers", "%zu headers, limit %d", config->headers.count,
                         MAX_HEADERS - 8);
@@ -172,7 +175,7 @@ static void otlp_grpc_check(const void *bound, struct flue_check *check)
                         "there are no authenticator extensions yet: use headers");
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static void add_header(struct otlp_grpc *self, struct flue_bytes name, struct flue_bytes value)
 {
@@ -256,7 +259,7 @@ static enum flue_code otlp_grpc_start(void *instance, struct flue_error *error)
     return code;
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending -------------------------------------------------------------------------------- */
 
 struct otlp_send { /* send->state */
     struct otlp_grpc *self;
@@ -303,11 +306,11 @@ static enum flue_code read_answer(const struct otlp_send *item, struct flue_byte
     }
     if (rejected || said[0]) {
         verdict->rejected = rejected_share(&item->send->batch->counts, rejected);
-        flue_log(FLUE_WARN, "exporter", "partial success", FLUE_S("exporter", item->self->id),
-                 FLUE_U("dropped_profiles", rejected),
-                 FLUE_S("message",
-                        flue_printable(flue_bytes_of(said), printable, sizeof printable)),
-                 FLUE_LOG_END);
+        flue_log(
+            FLUE_WARN, "exporter", "partial success", FLUE_S("exporter", item->self->id),
+            FLUE_U("dropped_profiles", rejected),
+            FLUE_S("message", flue_printable(flue_bytes_of(said), printable, sizeof printable)),
+            FLUE_LOG_END);
     }
     return FLUE_OK;
 }
@@ -344,7 +347,7 @@ static void call_out(struct otlp_send *item)
         ms = (ms + TIMEOUT_STEP - 1) / TIMEOUT_STEP * TIMEOUT_STEP;
         bool fits = ms < 100000000; /* at most eight digits (gRPC over HTTP/2) */
         int size = snprintf(item->timeout, sizeof item->timeout, "%u%c",
-                            fits                        ? (unsigned)ms
+                            fits                   ? (unsigned)ms
                             : ms / 1000 < 99999999 ? (unsigned)(ms / 1000)
                                                    : 99999999u,
                             fits ? 'm' : 'S');
@@ -408,8 +411,8 @@ static enum flue_code prepare(struct otlp_grpc *self, struct flue_send *send,
     }
     flue_arena_reset(&item->arena);
     if (!item->payload) {
-        enum flue_code code = flue_convert(batch->payload, FLUE_FORM_OTLP, batch->account,
-                                           &item->payload, error);
+        enum flue_code code =
+            flue_convert(batch->payload, FLUE_FORM_OTLP, batch->account, &item->payload, error);
         if (code) {
             item->payload = NULL;
             return code;

@@ -1,8 +1,9 @@
 /* otlp_http.c: sends batches to the next OTLP hop over HTTP, as protobuf or JSON.
  *
- * One item is one POST, over HTTP/2 where the server speaks it. The body is encoded (and compressed)
- * once, before the first attempt, and kept in the send's state for the others. 429, 502, 503 and 504
- * may be repeated, nothing else; a partial success is never repeated (OTLP specification 1.11). */
+ * One item is one POST, over HTTP/2 where the server speaks it. The body is encoded (and
+ * compressed) once, before the first attempt, and kept in the send's state for the others. 429,
+ * 502, 503 and 504 may be repeated, nothing else; a partial success is never repeated (OTLP
+ * specification 1.11). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,9 +57,9 @@ enum { PROTO, JSON };
 static const char *const encodings[] = {"proto", "json", NULL};
 static const char *const compressions[] = {"gzip", "zlib", "deflate", "snappy", "x-snappy-framed",
                                            "zstd", "lz4",  "none",    "",       NULL};
-static const enum flue_coding codings[] = {
-    FLUE_GZIP, FLUE_ZLIB, FLUE_DEFLATE,  FLUE_SNAPPY,  FLUE_SNAPPY_FRAMED,
-    FLUE_ZSTD, FLUE_LZ4,  FLUE_IDENTITY, FLUE_IDENTITY};
+static const enum flue_coding codings[] = {FLUE_GZIP,   FLUE_ZLIB,          FLUE_DEFLATE,
+                                           FLUE_SNAPPY, FLUE_SNAPPY_FRAMED, FLUE_ZSTD,
+                                           FLUE_LZ4,    FLUE_IDENTITY,      FLUE_IDENTITY};
 
 static const struct flue_field otlp_http_fields[] = {
     FLUE_STRING(struct otlp_http_config, endpoint,
@@ -78,7 +79,8 @@ static const struct flue_field otlp_http_fields[] = {
                .help = "how hard to compress"),
     FLUE_SECRETS(struct otlp_http_config, headers, .help = "sent with every request"),
     FLUE_DURATION(struct otlp_http_config, idle_conn_timeout, .def = "90s", .minimum = 0,
-                  .maximum = INT64_MAX, .help = "an unused connection is closed after it; 0: never"),
+                  .maximum = INT64_MAX,
+                  .help = "an unused connection is closed after it; 0: never"),
     FLUE_INT(struct otlp_http_config, max_conns_per_host, .def = "0", .minimum = 0,
              .maximum = 65536, .help = "connections per event loop; 0: by need"),
     FLUE_BOOL(struct otlp_http_config, disable_keep_alives, .def = "false",
@@ -96,7 +98,8 @@ static const struct flue_field otlp_http_fields[] = {
     FLUE_SIZE(struct otlp_http_config, max_request_size, .def = "64MiB", .minimum = 1024,
               .maximum = (int64_t)1 << 31, .unit = "bytes",
               .help = "of a body before compression; a larger one is split"),
-    FLUE_IGNORED("read_buffer_size", "one receive buffer per event loop is shared by all connections"),
+    FLUE_IGNORED("read_buffer_size",
+                 "one receive buffer per event loop is shared by all connections"),
     FLUE_IGNORED("write_buffer_size", "bodies are written from where they lie, without a buffer"),
     FLUE_IGNORED("max_idle_conns", "idle_conn_timeout and max_conns_per_host bound them"),
     FLUE_IGNORED("max_idle_conns_per_host", "idle_conn_timeout and max_conns_per_host bound them"),
@@ -118,7 +121,7 @@ struct otlp_http {
     size_t header_count;
 };
 
-/* ---- configuration ---------------------------------------------------------------------------- */
+/* ---- configuration -------------------------------------------------------------------------- */
 
 static bool read_level(const struct flue_value *value, int compression, int *out)
 {
@@ -186,7 +189,7 @@ static void otlp_http_check(const void *bound, struct flue_check *check)
                         "there are no authenticator extensions yet: use headers");
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static void add_header(struct otlp_http *self, struct flue_bytes name, struct flue_bytes value)
 {
@@ -219,12 +222,11 @@ static enum flue_code set_path(struct otlp_http *self, struct flue_arena *arena,
     if (!own)
         while (path.size && path.data[path.size - 1] == '/')
             path.size--;
-    const char *text =
-        flue_arena_printf(arena, "%.*s%s%.*s", FLUE_PRI(path),
-                          !own           ? PROFILES_PATH
-                          : path.size == 0 ? "/"
-                                           : "",
-                          FLUE_PRI(query));
+    const char *text = flue_arena_printf(arena, "%.*s%s%.*s", FLUE_PRI(path),
+                                         !own             ? PROFILES_PATH
+                                         : path.size == 0 ? "/"
+                                                          : "",
+                                         FLUE_PRI(query));
     if (!text)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for an exporter");
     self->path = flue_bytes_of(text);
@@ -246,9 +248,9 @@ static enum flue_code otlp_http_create(const struct flue_create *create, void **
     enum flue_code code = set_path(self, create->arena, error);
     if (code)
         return code;
-    add_header(self, FLUE_BYTES("content-type"), config->encoding == JSON
-                                                     ? FLUE_BYTES("application/json")
-                                                     : FLUE_BYTES("application/x-protobuf"));
+    add_header(self, FLUE_BYTES("content-type"),
+               config->encoding == JSON ? FLUE_BYTES("application/json")
+                                        : FLUE_BYTES("application/x-protobuf"));
     if (self->coding != FLUE_IDENTITY)
         add_header(self, FLUE_BYTES("content-encoding"),
                    flue_bytes_of(compressions[config->compression]));
@@ -297,7 +299,7 @@ static enum flue_code otlp_http_start(void *instance, struct flue_error *error)
     return code;
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending -------------------------------------------------------------------------------- */
 
 struct otlp_send { /* send->state */
     struct otlp_http *self;
@@ -354,11 +356,11 @@ static enum flue_code read_answer(const struct otlp_send *item, struct flue_verd
     }
     if (rejected || said[0]) {
         verdict->rejected = rejected_share(&item->send->batch->counts, rejected);
-        flue_log(FLUE_WARN, "exporter", "partial success", FLUE_S("exporter", item->self->id),
-                 FLUE_U("dropped_profiles", rejected),
-                 FLUE_S("message",
-                        flue_printable(flue_bytes_of(said), printable, sizeof printable)),
-                 FLUE_LOG_END);
+        flue_log(
+            FLUE_WARN, "exporter", "partial success", FLUE_S("exporter", item->self->id),
+            FLUE_U("dropped_profiles", rejected),
+            FLUE_S("message", flue_printable(flue_bytes_of(said), printable, sizeof printable)),
+            FLUE_LOG_END);
     }
     return FLUE_OK;
 }
@@ -499,8 +501,8 @@ static enum flue_code prepare(struct otlp_http *self, struct flue_send *send,
     }
     flue_arena_reset(&item->arena);
     if (!item->payload) {
-        enum flue_code code = flue_convert(batch->payload, FLUE_FORM_OTLP, batch->account,
-                                           &item->payload, error);
+        enum flue_code code =
+            flue_convert(batch->payload, FLUE_FORM_OTLP, batch->account, &item->payload, error);
         if (code) {
             item->payload = NULL;
             return code;

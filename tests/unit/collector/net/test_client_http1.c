@@ -1,12 +1,13 @@
-/* The HTTP/1.1 side of the client, and how it finds out what a peer speaks, against a raw responder. */
+/* The HTTP/1.1 side of the client, and how it finds out what a peer speaks, against a raw
+ * responder. */
 #include "tests/unit/collector/net/test_client_peer.h"
 
 #define CANNED "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Test: Yes\r\n\r\nhello"
 
 /* Takes one request at a time per connection, a thread for each connection. */
 struct responder {
-    const char *answer;  /* NULL: closes instead */
-    size_t fill;         /* so many bytes of body behind the answer's head */
+    const char *answer; /* NULL: closes instead */
+    size_t fill;        /* so many bytes of body behind the answer's head */
     unsigned delay_ms;
     bool refuse_preface; /* answers 400 to HTTP/2's preface and closes */
     SSL_CTX *tls;
@@ -172,8 +173,8 @@ struct one {
 static void one_start(struct one *one, const struct responder *like, size_t size, size_t slice)
 {
     one->responder = responder_start(like);
-    struct flue_client_config config = over(one->endpoint, sizeof one->endpoint, "http",
-                                            one->responder->port, FLUE_CLIENT_HTTP1);
+    struct flue_client_config config =
+        over(one->endpoint, sizeof one->endpoint, "http", one->responder->port, FLUE_CLIENT_HTTP1);
     bench_start(&one->bench, &config);
     assert_int_equal(one->bench.code, FLUE_OK);
     one->call = call_new(&one->bench, size, slice);
@@ -227,7 +228,8 @@ static void answers_of_all_shapes(void **state)
         uint32_t retry_ms;
     } cases[] = {
         {"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", "", 503, 7000},
-        {"HTTP/1.1 429 No\r\nRetry-After: 99999\r\nContent-Length: 2\r\n\r\nno", "no", 429, 3600000},
+        {"HTTP/1.1 429 No\r\nRetry-After: 99999\r\nContent-Length: 2\r\n\r\nno", "no", 429,
+         3600000},
         {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
          "abcde", 200, 0},
         {"HTTP/1.1 100 Continue\r\nX-Test: no\r\n\r\nHTTP/1.1 204 None\r\n\r\n", "", 204, 0},
@@ -252,8 +254,9 @@ static void answers_of_all_shapes(void **state)
 
 static void what_is_no_answer(void **state)
 {
-    static const char *const answers[] = {NULL, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n"
-                                                "Connection: close\r\n\r\nhalf",
+    static const char *const answers[] = {NULL,
+                                          "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n"
+                                          "Connection: close\r\n\r\nhalf",
                                           "garbage\r\n\r\nConnection: close"};
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
         struct one one;
@@ -376,8 +379,8 @@ static void the_probe_finds_http2(void **state)
         SSL_CTX *tls = secure ? peer_tls("collector.test", pem, sizeof pem) : NULL;
         struct peer *peer = peer_start(&(struct peer_behaviour){.tls = tls});
         struct bench bench;
-        struct flue_client_config config = over(endpoint, sizeof endpoint, secure ? "https" : "http",
-                                                peer->port, FLUE_CLIENT_PROBE);
+        struct flue_client_config config = over(
+            endpoint, sizeof endpoint, secure ? "https" : "http", peer->port, FLUE_CLIENT_PROBE);
         config.tls.common.ca_pem = pem;
         config.tls.server_name_override = "collector.test";
         bench_start(&bench, &config);
@@ -458,11 +461,11 @@ static void closing_ends_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_call_is_answered),    cmocka_unit_test(answers_of_all_shapes),
-        cmocka_unit_test(what_is_no_answer),     cmocka_unit_test(responses_have_limits),
+        cmocka_unit_test(a_call_is_answered),      cmocka_unit_test(answers_of_all_shapes),
+        cmocka_unit_test(what_is_no_answer),       cmocka_unit_test(responses_have_limits),
         cmocka_unit_test(deadline_cancel_refused), cmocka_unit_test(many_at_once),
-        cmocka_unit_test(the_probe_falls_back),  cmocka_unit_test(the_probe_finds_http2),
-        cmocka_unit_test(tls_is_verified),       cmocka_unit_test(closing_ends_calls),
+        cmocka_unit_test(the_probe_falls_back),    cmocka_unit_test(the_probe_finds_http2),
+        cmocka_unit_test(tls_is_verified),         cmocka_unit_test(closing_ends_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,10 +60,14 @@ static void bodies_arrive_whole(void **state)
     static const struct {
         size_t size, slice;
         uint32_t window, frame;
-    } cases[] = {{0, 0, 0, 0},          {1, 0, 0, 0},
-                 {16384, 0, 0, 0},      {16385, 5, 0, 0},
-                 {65536, 191, 0, 0},    {65536, 192, 0, 0},
-                 {300000, 5000, 7, 0},  {5000000, 100000, 0, 0},
+    } cases[] = {{0, 0, 0, 0},
+                 {1, 0, 0, 0},
+                 {16384, 0, 0, 0},
+                 {16385, 5, 0, 0},
+                 {65536, 191, 0, 0},
+                 {65536, 192, 0, 0},
+                 {300000, 5000, 7, 0},
+                 {5000000, 100000, 0, 0},
                  {9000000, 0, 1 << 24, 1 << 20}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct one one;
@@ -152,8 +156,8 @@ static void the_stream_limit_makes_connections(void **state)
                  &stats, &most, &accepted);
     assert_true(most <= 10);
     assert_int_equal(accepted, 20);
-    many_at_once(&(struct peer_behaviour){.delay_ms = 500, .max_streams = 1}, 100, 300, &took, &stats,
-                 &most, &accepted);
+    many_at_once(&(struct peer_behaviour){.delay_ms = 500, .max_streams = 1}, 100, 300, &took,
+                 &stats, &most, &accepted);
     assert_int_equal(most, 1);
     assert_int_equal(accepted, 64);
 }
@@ -364,8 +368,7 @@ static void bodies_may_be_freed_in_done(void **state)
             if (round % 2)
                 call_stop(calls[i]);
             call_wait(calls[i]);
-            assert_true(calls[i]->error.code == FLUE_OK ||
-                        calls[i]->error.code == FLUE_CANCELLED);
+            assert_true(calls[i]->error.code == FLUE_OK || calls[i]->error.code == FLUE_CANCELLED);
         }
         /* The connection is still in order. */
         struct test_call *after = call_new(&one.bench, 100, 0);

@@ -1,5 +1,5 @@
-/* test_client_peer.h: a real HTTP/2 server on a thread, made to misbehave, and a bench that drives a
- * client on a loop of its own; for the client's tests. */
+/* test_client_peer.h: a real HTTP/2 server on a thread, made to misbehave, and a bench that drives
+ * a client on a loop of its own; for the client's tests. */
 #ifndef TEST_CLIENT_PEER_H
 #define TEST_CLIENT_PEER_H
 
@@ -30,18 +30,18 @@
 #define PEER             __attribute__((unused)) static
 
 struct peer_behaviour {
-    uint32_t max_streams;    /* SETTINGS_MAX_CONCURRENT_STREAMS; 0: not sent */
-    uint32_t window;         /* INITIAL_WINDOW_SIZE; 0: default */
+    uint32_t max_streams; /* SETTINGS_MAX_CONCURRENT_STREAMS; 0: not sent */
+    uint32_t window;      /* INITIAL_WINDOW_SIZE; 0: default */
     uint32_t max_frame;
-    unsigned delay_ms;       /* before an answer */
-    unsigned refuse;         /* so many streams get REFUSED_STREAM first */
-    unsigned goaway_at;      /* n-th request of the first connection: GOAWAY naming the one before */
-    bool reset;              /* RST_STREAM(INTERNAL_ERROR) instead of an answer */
-    bool garbage;            /* bytes that are no HTTP/2 */
-    bool silent;             /* takes the connection and never says a word */
+    unsigned delay_ms;  /* before an answer */
+    unsigned refuse;    /* so many streams get REFUSED_STREAM first */
+    unsigned goaway_at; /* n-th request of the first connection: GOAWAY naming the one before */
+    bool reset;         /* RST_STREAM(INTERNAL_ERROR) instead of an answer */
+    bool garbage;       /* bytes that are no HTTP/2 */
+    bool silent;        /* takes the connection and never says a word */
     bool close_at_once;
-    bool die_on_request;     /* closes the connection when a request is complete */
-    bool early;              /* answers when the headers are there, before the body */
+    bool die_on_request; /* closes the connection when a request is complete */
+    bool early;          /* answers when the headers are there, before the body */
     bool no_trailers;
     size_t response_size;    /* of the message; 0: 2 bytes */
     const char *status;      /* ":status"; NULL: 200 */
@@ -85,7 +85,8 @@ struct peer {
     /* What was seen; read after the call that made it has ended. */
     _Atomic unsigned accepted, requests, most_open, refused, resets, pings;
     _Atomic uint64_t bytes, sum, largest_frame;
-    char path[128], agent[64], te[16], authority[128], coding[32], type[64], timeout[16], secret[32];
+    char path[128], agent[64], te[16], authority[128], coding[32], type[64], timeout[16],
+        secret[32];
     uint8_t received[1 << 20]; /* the last body, or its beginning */
     size_t received_size;
 };
@@ -222,8 +223,7 @@ static int peer_frame(nghttp2_session *session, const nghttp2_frame *frame, void
     struct peer_connection *c = user;
     struct peer *peer = c->peer;
     const struct peer_behaviour *b = &peer->behaviour;
-    struct peer_stream *stream =
-        nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct peer_stream *stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (frame->hd.type == NGHTTP2_DATA && frame->hd.length > peer->largest_frame)
         peer->largest_frame = frame->hd.length;
     peer->resets += frame->hd.type == NGHTTP2_RST_STREAM;
@@ -284,8 +284,8 @@ static int peer_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_siz
                      const unsigned char *in, unsigned int in_size, void *arg)
 {
     unsigned char *chosen;
-    if (SSL_select_next_proto(&chosen, out_size, (const unsigned char *)"\x02h2", 3, in,
-                              in_size) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_size, (const unsigned char *)"\x02h2", 3, in, in_size) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
@@ -393,8 +393,8 @@ static void *peer_main(void *arg)
                 peer_write(c);
             if (c && c->dead)
                 peer_drop(peer, i);
-            fds[i + 2] = (struct pollfd){
-                .fd = peer->connections[i] ? peer->connections[i]->fd : -1, .events = POLLIN};
+            fds[i + 2] = (struct pollfd){.fd = peer->connections[i] ? peer->connections[i]->fd : -1,
+                                         .events = POLLIN};
         }
         poll(fds, PEER_CONNECTIONS + 2, wait);
         if (fds[0].revents)
@@ -498,7 +498,7 @@ PEER SSL_CTX *peer_tls(const char *name, char *pem, size_t pem_size)
     return tls;
 }
 
-/* ---- the client's side ------------------------------------------------------------------------- */
+/* ---- the client's side ---------------------------------------------------------------------- */
 
 struct bench { /* one loop with a client, driven from the test's thread */
     struct flue_loops *loops;

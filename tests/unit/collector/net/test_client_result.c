@@ -108,8 +108,8 @@ static enum flue_code result(unsigned http, const char *status, const char *mess
 /* OTLP 1.11: exactly these may be repeated. */
 static void statuses(void **state)
 {
-    static const bool retryable[17] = {[1] = true,  [4] = true,  [10] = true,
-                                       [11] = true, [14] = true, [15] = true};
+    static const bool retryable[17] = {
+        [1] = true, [4] = true, [10] = true, [11] = true, [14] = true, [15] = true};
     struct flue_error error;
     char text[8];
     for (unsigned i = 1; i <= 18; i++) {
@@ -131,9 +131,10 @@ static void statuses(void **state)
     } plain[] = {{400, false}, {401, false}, {403, false}, {404, false}, {429, true},
                  {500, false}, {502, true},  {503, true},  {504, true},  {302, false}};
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
-        assert_int_equal(flue_code_facts(result(plain[i].http, NULL, NULL, NULL,
-                                                flue_bytes(NULL, 0), &error))->retryable,
-                         plain[i].retryable);
+        assert_int_equal(
+            flue_code_facts(result(plain[i].http, NULL, NULL, NULL, flue_bytes(NULL, 0), &error))
+                ->retryable,
+            plain[i].retryable);
     /* Text from the network reaches people escaped. */
     result(200, "3", "%1b[31m", NULL, flue_bytes(NULL, 0), &error);
     assert_null(strchr(error.text, 0x1b));
@@ -361,8 +362,9 @@ static void bodies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(endpoints),  cmocka_unit_test(which_means_tls), cmocka_unit_test(statuses),
-        cmocka_unit_test(retry_info), cmocka_unit_test(messages),        cmocka_unit_test(retry_after),
+        cmocka_unit_test(endpoints), cmocka_unit_test(which_means_tls),
+        cmocka_unit_test(statuses),  cmocka_unit_test(retry_info),
+        cmocka_unit_test(messages),  cmocka_unit_test(retry_after),
         cmocka_unit_test(bodies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,8 +42,8 @@ void flue_send_ok(struct flue_send *send)
 void flue_send_fail(struct flue_send *send, const struct flue_error *error)
 {
     bool again = flue_code_facts(error->code)->retryable;
-    flue_send_done(send, &(struct flue_verdict){.kind = again ? FLUE_RETRY : FLUE_DROP,
-                                                .error = *error});
+    flue_send_done(send,
+                   &(struct flue_verdict){.kind = again ? FLUE_RETRY : FLUE_DROP, .error = *error});
 }
 
 static struct flue_batch *read_batch(void)
@@ -119,8 +119,8 @@ PEER void engine_start(struct engine *engine, const struct flue_component *compo
     engine->encoded_size = slices.total;
     flue_slices_copy(&slices, engine->encoded);
     flue_arena_destroy(&arena);
-    engine->send = (struct flue_send){.batch = engine->batch,
-                                      .loop = engine->create.loops->items[0]};
+    engine->send =
+        (struct flue_send){.batch = engine->batch, .loop = engine->create.loops->items[0]};
 }
 
 static void engine_run(struct flue_loop *loop, void *arg)

@@ -100,7 +100,8 @@ static void every_status_has_its_verdict(void **state)
     start(&engine, &peer,
           (struct peer_behaviour){
               .grpc_status = "8",
-              .details = "GjYKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5SZXRyeUluZm8SCgoICAIQgMq17gE="},
+              .details =
+                  "GjYKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5SZXRyeUluZm8SCgoICAIQgMq17gE="},
           PLAIN);
     assert_int_equal(engine_send(&engine), FLUE_RETRY);
     assert_int_equal(engine.verdict.error.retry_after_ms, 2500);
@@ -145,9 +146,9 @@ static void answers_are_read(void **state)
               (struct peer_behaviour){.body = cases[i].body, .body_size = cases[i].size}, PLAIN);
         assert_int_equal(engine_send(&engine), cases[i].kind);
         assert_true(engine.batch->counts.profiles > 2);
-        assert_int_equal(engine.verdict.rejected.profiles,
-                         cases[i].rejected == 99 ? engine.batch->counts.profiles
-                                                 : cases[i].rejected);
+        assert_int_equal(engine.verdict.rejected.profiles, cases[i].rejected == 99
+                                                               ? engine.batch->counts.profiles
+                                                               : cases[i].rejected);
         if (cases[i].rejected == 99)
             assert_int_equal(engine.verdict.rejected.samples, engine.batch->counts.samples);
         stop(&engine, peer);

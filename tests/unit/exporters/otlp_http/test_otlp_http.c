@@ -1,5 +1,5 @@
-/* otlp_http against an HTTP/2 server on loopback: what arrives, and the verdict of every answer. (What
- * goes by HTTP/1.1 is the client's affair: tests/unit/collector/net.) */
+/* otlp_http against an HTTP/2 server on loopback: what arrives, and the verdict of every answer.
+ * (What goes by HTTP/1.1 is the client's affair: tests/unit/collector/net.) */
 #include "tests/unit/exporters/otlp_grpc/otlp_exporter_test.h"
 
 #include "collector/base/buffer.h"
@@ -52,18 +52,19 @@ static void the_batch_arrives(void **state)
         const char *more, *name, *path;
         enum flue_coding coding;
         bool json;
-    } cases[] = {{"", "gzip", "/v1development/profiles", FLUE_GZIP, false},
-                 {"compression: none\n", "", "/v1development/profiles", FLUE_IDENTITY, false},
-                 {"compression: zlib\n", "zlib", "/v1development/profiles", FLUE_ZLIB, false},
-                 {"compression: deflate\n", "deflate", "/v1development/profiles", FLUE_DEFLATE, false},
-                 {"compression: snappy\n", "snappy", "/v1development/profiles", FLUE_SNAPPY, false},
-                 {"compression: x-snappy-framed\n", "x-snappy-framed", "/v1development/profiles",
-                  FLUE_SNAPPY_FRAMED, false},
-                 {"compression: zstd\n", "zstd", "/v1development/profiles", FLUE_ZSTD, false},
-                 {"compression: lz4\n", "lz4", "/v1development/profiles", FLUE_LZ4, false},
-                 {"encoding: json\n", "gzip", "/v1development/profiles", FLUE_GZIP, true},
-                 {"encoding: json\ncompression: none\n", "", "/v1development/profiles", FLUE_IDENTITY,
-                  true}};
+    } cases[] = {
+        {"", "gzip", "/v1development/profiles", FLUE_GZIP, false},
+        {"compression: none\n", "", "/v1development/profiles", FLUE_IDENTITY, false},
+        {"compression: zlib\n", "zlib", "/v1development/profiles", FLUE_ZLIB, false},
+        {"compression: deflate\n", "deflate", "/v1development/profiles", FLUE_DEFLATE, false},
+        {"compression: snappy\n", "snappy", "/v1development/profiles", FLUE_SNAPPY, false},
+        {"compression: x-snappy-framed\n", "x-snappy-framed", "/v1development/profiles",
+         FLUE_SNAPPY_FRAMED, false},
+        {"compression: zstd\n", "zstd", "/v1development/profiles", FLUE_ZSTD, false},
+        {"compression: lz4\n", "lz4", "/v1development/profiles", FLUE_LZ4, false},
+        {"encoding: json\n", "gzip", "/v1development/profiles", FLUE_GZIP, true},
+        {"encoding: json\ncompression: none\n", "", "/v1development/profiles", FLUE_IDENTITY,
+         true}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct engine engine;
         struct peer *peer;
@@ -95,8 +96,10 @@ static void urls_become_paths(void **state)
                  {"/otlp", "", "/"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct engine engine;
-        struct peer *peer = peer_start(&(struct peer_behaviour){
-            .no_trailers = true, .body = (const uint8_t *)"", .content_type = "application/x-protobuf"});
+        struct peer *peer =
+            peer_start(&(struct peer_behaviour){.no_trailers = true,
+                                                .body = (const uint8_t *)"",
+                                                .content_type = "application/x-protobuf"});
         char scheme[200], more[200] = "";
         /* The helper's "endpoint" line is made to say the whole URL. */
         snprintf(scheme, sizeof scheme, "http://127.0.0.1:%u%s # ", peer->port, cases[i].endpoint);
@@ -115,10 +118,10 @@ static void every_status_has_its_verdict(void **state)
     static const struct {
         const char *status;
         enum flue_verdict_kind kind;
-    } cases[] = {{"200", FLUE_SENT},  {"202", FLUE_SENT},  {"301", FLUE_DROP},  {"400", FLUE_DROP},
-                 {"401", FLUE_DROP},  {"403", FLUE_DROP},  {"404", FLUE_DROP},  {"408", FLUE_DROP},
-                 {"413", FLUE_DROP},  {"415", FLUE_DROP},  {"429", FLUE_RETRY}, {"500", FLUE_DROP},
-                 {"501", FLUE_DROP},  {"502", FLUE_RETRY}, {"503", FLUE_RETRY}, {"504", FLUE_RETRY}};
+    } cases[] = {{"200", FLUE_SENT}, {"202", FLUE_SENT},  {"301", FLUE_DROP},  {"400", FLUE_DROP},
+                 {"401", FLUE_DROP}, {"403", FLUE_DROP},  {"404", FLUE_DROP},  {"408", FLUE_DROP},
+                 {"413", FLUE_DROP}, {"415", FLUE_DROP},  {"429", FLUE_RETRY}, {"500", FLUE_DROP},
+                 {"501", FLUE_DROP}, {"502", FLUE_RETRY}, {"503", FLUE_RETRY}, {"504", FLUE_RETRY}};
     /* Status{code: 8, message: "slow down"} */
     static const uint8_t said[] = "\x08\x08\x12\x09slow down";
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -159,7 +162,8 @@ static void the_next_attempt_sends_the_same(void **state)
 static void answers_are_read(void **state)
 {
     static const uint8_t partial[] = {0x0a, 6, 0x08, 2, 0x12, 2, 'n', 'o'};
-    static const char json[] = "{\"partialSuccess\":{\"rejectedProfiles\":\"2\",\"errorMessage\":\"n\"}}";
+    static const char json[] =
+        "{\"partialSuccess\":{\"rejectedProfiles\":\"2\",\"errorMessage\":\"n\"}}";
     static const struct {
         const void *body;
         size_t size;
@@ -174,9 +178,8 @@ static void answers_are_read(void **state)
         struct engine engine;
         struct peer *peer;
         start(&engine, &peer,
-              (struct peer_behaviour){.body = cases[i].body,
-                                      .body_size = cases[i].size,
-                                      .content_type = cases[i].type},
+              (struct peer_behaviour){
+                  .body = cases[i].body, .body_size = cases[i].size, .content_type = cases[i].type},
               "");
         assert_int_equal(engine_send(&engine), cases[i].kind);
         assert_int_equal(engine.verdict.rejected.profiles, cases[i].rejected);
