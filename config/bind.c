@@ -4,7 +4,9 @@
 #include "config/scalar.h"
 
 static const struct flue_field enabled_only[] = {
-    {.name = "enabled", .type = FLUE_FIELD_BOOL, .def = "true",
+    {.name = "enabled",
+     .type = FLUE_FIELD_BOOL,
+     .def = "true",
      .help = "false is the same as leaving the block out"},
     FLUE_FIELDS_END};
 
@@ -68,8 +70,7 @@ static void bind_list(struct binder *b, const struct flue_field *field, struct f
         struct flue_node *item = node->items[i];
         const char *name = join_index(b, path, i);
         if (strings) {
-            const char *text =
-                flue_bind_text(b->check, item, name, item->position, false);
+            const char *text = flue_bind_text(b->check, item, name, item->position, false);
             b->failed |= !text;
             ((const char **)(void *)items)[i] = text ? text : "";
         } else {
@@ -95,8 +96,7 @@ static void bind_pairs(struct binder *b, struct flue_node *node, const char *pat
             mistake(b, item->position, "%s: must be a map of name and value", full);
             continue;
         }
-        const char *key =
-            flue_bind_text(b->check, name->node, full, name->node->position, false);
+        const char *key = flue_bind_text(b->check, name->node, full, name->node->position, false);
         const char *text =
             flue_bind_text(b->check, value->node, full, value->node->position, secret);
         b->failed |= !key || !text;
@@ -221,7 +221,8 @@ static struct flue_node_entry *entry_of(struct binder *b, const struct flue_fiel
         return entry;
     old->used = true;
     if (entry) {
-        mistake(b, old->position, "%s: \"%s\" is the old name of \"%s\", which is also there: "
+        mistake(b, old->position,
+                "%s: \"%s\" is the old name of \"%s\", which is also there: "
                 "leave one out",
                 path, field->alias, field->name);
         return entry;
@@ -324,8 +325,7 @@ void *flue_bind_yaml(struct flue_check *check, const char *yaml, const struct fl
 {
     struct flue_tree tree = {.arena = check->arena};
     struct flue_position at = {"test.yaml", 1, 1};
-    struct flue_node *node =
-        flue_yaml_parse(&tree, at.file, flue_bytes_of(yaml), NULL, check);
+    struct flue_node *node = flue_yaml_parse(&tree, at.file, flue_bytes_of(yaml), NULL, check);
     void *out = flue_arena_zalloc(check->arena, 1, size ? size : 1);
     struct flue_binding binding = {fields, out};
     return node && out && flue_bind(check, node, "", at, &binding, 1) ? out : NULL;

@@ -2,8 +2,8 @@
  *
  * Types are strict, as in the Collector (no weak typing): a quoted number is no number. The one
  * exception is its own: a value that came whole from ${...} may be a string whatever it looks like.
- * A null value is the default. Every mistake is collected with its place; binding goes on behind it.
- * Strings and nested structs live in the check's arena. Main thread.
+ * A null value is the default. Every mistake is collected with its place; binding goes on behind
+ * it. Strings and nested structs live in the check's arena. Main thread.
  */
 #ifndef FLUE_CONFIG_BIND_H
 #define FLUE_CONFIG_BIND_H
@@ -16,10 +16,10 @@ struct flue_binding {
     void *out; /* zeroed, as large as the table's struct */
 };
 
-/* `node`: the block's map, or NULL or a null node for "all defaults"; its flags for printing are set.
- * `path` is how messages call it ("exporters.pyroscope/media"); `at` its place when `node` has none.
- * Leaves `check` entered at this block, so that a component's check function can follow. False: there
- * was a mistake. */
+/* `node`: the block's map, or NULL or a null node for "all defaults"; its flags for printing are
+ * set. `path` is how messages call it ("exporters.pyroscope/media"); `at` its place when `node` has
+ * none. Leaves `check` entered at this block, so that a component's check function can follow.
+ * False: there was a mistake. */
 bool flue_bind(struct flue_check *check, struct flue_node *node, const char *path,
                struct flue_position at, const struct flue_binding *bindings, size_t count);
 

@@ -1,8 +1,8 @@
 /* check.h: every mistake of a configuration, with its place, and the nearest right name.
  *
- * Loading, binding, the components' own checks and the graph all write into one flue_check; who asked
- * for it (flue validate, flue run) prints the whole. Bounded: after FLUE_CHECK_MAX the rest is only
- * counted. Main thread.
+ * Loading, binding, the components' own checks and the graph all write into one flue_check; who
+ * asked for it (flue validate, flue run) prints the whole. Bounded: after FLUE_CHECK_MAX the rest
+ * is only counted. Main thread.
  */
 #ifndef FLUE_CONFIG_CHECK_H
 #define FLUE_CONFIG_CHECK_H
@@ -42,8 +42,8 @@ void flue_warning_at(struct flue_check *check, struct flue_position position, co
 /* One line each, "file:line:column: text", in the order of the files; warnings say "warning: ". */
 void flue_check_print(struct flue_check *check, struct flue_buffer *out);
 
-/* The nearest of several names: start with {.word = w}, offer every candidate, read `best` (NULL when
- * none is near enough to be meant). */
+/* The nearest of several names: start with {.word = w}, offer every candidate, read `best` (NULL
+ * when none is near enough to be meant). */
 struct flue_nearest {
     const char *word;
     const char *best;

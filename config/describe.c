@@ -56,8 +56,11 @@ static void type_text(const struct flue_field *f, bool markdown, struct flue_buf
     }
     for (int i = 0; f->choices[i]; i++) {
         const char *quote = markdown ? "`" : "", *name = f->choices[i];
-        flue_buffer_printf(out, "%s%s%s%s", !i ? "" : markdown ? ", " : " | ", quote,
-                           *name ? name : "\"\"", quote);
+        flue_buffer_printf(out, "%s%s%s%s",
+                           !i         ? ""
+                           : markdown ? ", "
+                                      : " | ",
+                           quote, *name ? name : "\"\"", quote);
     }
 }
 
@@ -94,8 +97,7 @@ static void bounds_text(const struct flue_field *f, struct flue_buffer *out)
         if (f->unit)
             flue_buffer_printf(out, " (%s)", f->unit);
     } else if (f->maximum == INT64_MAX) {
-        flue_buffer_printf(out, " (at least %s)",
-                           flue_bound_text(f, f->minimum, low, sizeof low));
+        flue_buffer_printf(out, " (at least %s)", flue_bound_text(f, f->minimum, low, sizeof low));
     } else {
         struct flue_field bare = *f;
         bare.unit = NULL;

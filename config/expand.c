@@ -116,8 +116,7 @@ static bool retrieve(struct expansion *x, struct flue_bytes inner, struct flue_b
     char shown[80];
     *is_file = false;
     if (flue_bytes_find(inner, '$') != SIZE_MAX) {
-        complain(x, "\"$\" cannot stand within ${%s}",
-                 flue_printable(inner, shown, sizeof shown));
+        complain(x, "\"$\" cannot stand within ${%s}", flue_printable(inner, shown, sizeof shown));
         return false;
     }
     size_t colon = flue_bytes_find(inner, ':');
@@ -217,8 +216,7 @@ static bool become(struct expansion *x, struct flue_node *node, struct flue_byte
         complain(x, "out of memory");
         return false;
     }
-    struct flue_node *parsed =
-        flue_yaml_parse(x->tree, file, value, is_file ? NULL : &x->at, NULL);
+    struct flue_node *parsed = flue_yaml_parse(x->tree, file, value, is_file ? NULL : &x->at, NULL);
     struct flue_position at = node->position;
     if (!parsed && x->tree->nodes >= FLUE_YAML_MAX_NODES) {
         complain(x, "the configuration expands to more than %u values", FLUE_YAML_MAX_NODES);

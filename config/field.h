@@ -1,4 +1,4 @@
-/* field.h: one row per option; the row alone makes parsing, default, bounds, error, help and reference.
+/* field.h: one row per option; it alone makes parsing, default, bounds, error, help and reference.
  *
  * A component's configuration is a C struct and a table of rows that bind YAML keys to its members.
  * Nothing about an option is said twice. Bound values live in the configuration's arena, as long as
@@ -16,14 +16,14 @@ enum flue_field_type {
     FLUE_FIELD_END = 0,
     FLUE_FIELD_BOOL,     /* bool */
     FLUE_FIELD_INT,      /* int64_t, within minimum..maximum */
-    FLUE_FIELD_SIZE,     /* int64_t bytes, within minimum..maximum; a plain number is bytes, a string
-                          * may carry KiB, MiB, GiB, kB, MB, GB */
+    FLUE_FIELD_SIZE,     /* int64_t bytes, within minimum..maximum; a plain number is bytes, a
+                          * string may carry KiB, MiB, GiB, kB, MB, GB */
     FLUE_FIELD_FLOAT,    /* double */
     FLUE_FIELD_DURATION, /* int64_t nanoseconds, within minimum..maximum */
     FLUE_FIELD_STRING,   /* const char *; NULL when the default is NULL */
     FLUE_FIELD_SECRET,   /* const char *, printed as [REDACTED] */
     FLUE_FIELD_ENUM,     /* int; `choices`, one NULL-ended list of names, the index is the value */
-    FLUE_FIELD_ENDPOINT, /* const char * "host:port", "[::1]:0", ":4317", a path (unix), or an URL */
+    FLUE_FIELD_ENDPOINT, /* const char * "host:port", "[::1]:0", ":4317", a path, or an URL */
     FLUE_FIELD_BLOCK,    /* an embedded struct with its own fields */
     FLUE_FIELD_OPTIONAL, /* const struct X *: NULL when the key is absent (unless .def = "{}", which
                           * makes it present); a null value or {} gives the defaults; inside it
@@ -62,9 +62,9 @@ struct flue_field {
     uint32_t size;                   /* of the nested struct: BLOCK, OPTIONAL, LIST */
     const struct flue_field *fields; /* nested */
     const char *help;
-    const char *def;                 /* default in YAML's words: "30s", "true", "gzip", "[a, b]"; NULL:
-                                      * zero, empty, the first choice, no block */
-    int64_t minimum, maximum;        /* INT, SIZE, FLOAT (value) and DURATION (ns); both 0: no bounds */
+    const char *def;                 /* default in YAML's words: "30s", "true", "gzip", "[a, b]";
+                                      * NULL: zero, empty, the first choice, no block */
+    int64_t minimum, maximum;        /* INT, SIZE, FLOAT (value), DURATION (ns); both 0: none */
     const char *const *choices;      /* ENUM */
     const char *unit;                /* "bytes", "MiB", for help */
     const char *alias;               /* deprecated other name of the same key */
@@ -96,8 +96,9 @@ struct flue_field {
     FLUE_FIELD_(FLUE_FIELD_OPTIONAL, S, m, .size = sizeof(T), .fields = (F), __VA_ARGS__)
 #define FLUE_LIST(S, m, T, F, ...)                                                                 \
     FLUE_FIELD_(FLUE_FIELD_LIST, S, m, .size = sizeof(T), .fields = (F), __VA_ARGS__)
-/* The nested table's keys stand in the outer block itself (the Collector's "squash"). A row of the outer
- * table with the same key hides the nested one: so an outer block gives a key another default. */
+/* The nested table's keys stand in the outer block itself (the Collector's "squash"). A row of the
+ * outer table with the same key hides the nested one: so an outer block gives it another default.
+ */
 #define FLUE_SQUASH(S, m, T, F)                                                                    \
     {                                                                                              \
         .name = NULL, .type = FLUE_FIELD_BLOCK, .offset = offsetof(S, m), .size = sizeof(T),       \

@@ -41,8 +41,8 @@ bool flue_config_read_file(struct flue_arena *arena, const char *path, struct fl
     close(fd);
     *reason = !data ? "out of memory" : got < 0 ? strerror(error) : NULL;
     if (!*reason && size == room)
-        *reason = size > FLUE_YAML_MAX_BYTES ? "is over the limit of 4 MiB"
-                                             : "grew while it was read";
+        *reason =
+            size > FLUE_YAML_MAX_BYTES ? "is over the limit of 4 MiB" : "grew while it was read";
     if (*reason)
         return false;
     data[size] = 0;
@@ -160,8 +160,7 @@ static bool take_set(struct flue_tree *tree, struct flue_node *root, const char 
                      struct flue_check *check)
 {
     const char *equals = strchr(set, '=');
-    struct flue_bytes key =
-        flue_bytes_trim(flue_bytes(set, equals ? (size_t)(equals - set) : 0));
+    struct flue_bytes key = flue_bytes_trim(flue_bytes(set, equals ? (size_t)(equals - set) : 0));
     if (key.size == 0) {
         flue_mistake_at(check, nowhere, "--set %s: write KEY=VALUE, as in --set %s", set,
                         "exporters.debug.verbosity=detailed");
@@ -172,8 +171,7 @@ static bool take_set(struct flue_tree *tree, struct flue_node *root, const char 
     if (!path || !file)
         return false;
     struct flue_position at = {file, 1, (unsigned)(equals - set) + 2};
-    struct flue_node *value =
-        flue_yaml_parse(tree, file, flue_bytes_of(equals + 1), &at, check);
+    struct flue_node *value = flue_yaml_parse(tree, file, flue_bytes_of(equals + 1), &at, check);
     struct flue_node *flat = value ? flue_node_new(tree, FLUE_NODE_MAP, &at) : NULL;
     if (!flat)
         return false;

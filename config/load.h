@@ -1,17 +1,17 @@
 /* load.h: from --config and --set to one tree: read, merged left to right, expanded.
  *
- * Sources of facts: OpenTelemetry Collector confmap (expand.go, resolver.go, provider/), reference
- * §2.18. A source is "file:PATH", "env:NAME", "yaml:TEXT" or a bare path. Maps merge deeply; lists and
- * scalars are replaced; a null map erases. "::" in a top-level key separates keys. Then every value is
- * expanded:
+ * Source of facts: OpenTelemetry Collector confmap (expand.go, resolver.go, provider/). A source is
+ * "file:PATH", "env:NAME", "yaml:TEXT" or a bare path. Maps merge deeply; lists and scalars are
+ * replaced; a null map erases. "::" in a top-level key separates keys. Then values are expanded:
  *
  *   ${env:NAME} ${env:NAME:-default} ${NAME} ${NAME:-default} ${file:PATH} ${yaml:TEXT}
  *
  * References nest ("${env:A:-${env:B}}", resolved from the inside out), and what they give is
- * expanded again, at most FLUE_EXPAND_ROUNDS times. A value that is one whole reference is parsed as
- * YAML and may become any type, while a string field gets the text as it was (without the line ends
- * at the end of a file). An odd number of $ before "${" makes it plain text; at the end "$$" becomes
- * "$". Keys are not expanded. A variable that is not set and has no default is empty, with a warning.
+ * expanded again, at most FLUE_EXPAND_ROUNDS times. A value that is one whole reference is parsed
+ * as YAML and may become any type, while a string field gets the text as it was (without the line
+ * ends at the end of a file). An odd number of $ before "${" makes it plain text; at the end every
+ * "$$" becomes "$". Keys are not expanded. A variable that is not set and has no default is empty,
+ * with a warning.
  */
 #ifndef FLUE_CONFIG_LOAD_H
 #define FLUE_CONFIG_LOAD_H
@@ -20,7 +20,7 @@
 
 #define FLUE_EXPAND_ROUNDS    1000
 #define FLUE_EXPAND_MAX_BYTES (1u << 20) /* of one value */
-#define FLUE_EXPAND_TOTAL     20000 /* references of the whole configuration */
+#define FLUE_EXPAND_TOTAL     20000      /* references of the whole configuration */
 #define FLUE_EXPAND_MAX_DEPTH 96
 
 struct flue_sources {

@@ -184,7 +184,8 @@ void flue_node_resolve(struct flue_node *node)
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
     static const char *const trues[] = {"true", "True", "TRUE", NULL};
     static const char *const falses[] = {"false", "False", "FALSE", NULL};
-    static const char *const infinities[] = {".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", NULL};
+    static const char *const infinities[] = {".inf",  ".Inf",  ".INF", "+.inf",
+                                             "+.Inf", "+.INF", NULL};
     static const char *const negatives[] = {"-.inf", "-.Inf", "-.INF", NULL};
     static const char *const nans[] = {".nan", ".NaN", ".NAN", NULL};
     const char *text = node->text;
@@ -210,9 +211,9 @@ void flue_node_resolve(struct flue_node *node)
 const char *flue_node_type_name(enum flue_node_type type)
 {
     static const char *const names[] = {
-        [FLUE_NODE_NULL] = "nothing",      [FLUE_NODE_BOOL] = "a boolean",
-        [FLUE_NODE_INT] = "a number",      [FLUE_NODE_FLOAT] = "a number",
-        [FLUE_NODE_STRING] = "a string",   [FLUE_NODE_MAP] = "a map",
+        [FLUE_NODE_NULL] = "nothing",    [FLUE_NODE_BOOL] = "a boolean",
+        [FLUE_NODE_INT] = "a number",    [FLUE_NODE_FLOAT] = "a number",
+        [FLUE_NODE_STRING] = "a string", [FLUE_NODE_MAP] = "a map",
         [FLUE_NODE_LIST] = "a list",
     };
     return names[type];

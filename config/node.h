@@ -1,10 +1,10 @@
 /* node.h: a configuration file as a tree that still knows where everything stood.
  *
- * Nodes live in the arena of their tree and are changed in place by expansion (expand.h) and merging
- * (merge.h), then read by binding (bind.h) and printing (print.h). Main thread only.
+ * Nodes live in the arena of their tree and are changed in place by expansion and merging (load.h),
+ * then read by binding (bind.h) and printing (print.h). Main thread only.
  *
- * Sources of facts: YAML 1.2 core schema as gopkg.in/yaml.v3 reads it, which is what the OpenTelemetry
- * Collector does with a file: yes/no/on/off are strings, 0777 and 0o777 are octal, 1_000 is a number.
+ * Source of facts: gopkg.in/yaml.v3, which is what the OpenTelemetry Collector reads a file with:
+ * yes, no, on and off are strings, 0777 and 0o777 are octal, 1_000 is a number.
  */
 #ifndef FLUE_CONFIG_NODE_H
 #define FLUE_CONFIG_NODE_H
@@ -14,8 +14,8 @@
 
 #define FLUE_YAML_MAX_BYTES   (4u << 20) /* of one file */
 #define FLUE_YAML_MAX_DEPTH   64
-#define FLUE_YAML_MAX_NODES   100000u    /* of the whole configuration, aliases counted as often as used */
-#define FLUE_YAML_MAX_ENTRIES 4096u      /* keys of one map */
+#define FLUE_YAML_MAX_NODES   100000u /* of all files; aliases counted as often as used */
+#define FLUE_YAML_MAX_ENTRIES 4096u   /* keys of one map */
 
 struct flue_check;
 

@@ -15,7 +15,8 @@ static bool plain(const char *text)
     if (probe.type != FLUE_NODE_STRING)
         return false;
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_/";
-    static const char others[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+";
+    static const char others[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+";
     bool digit = *text >= '0' && *text <= '9';
     if (!digit && !strchr(letters, *text))
         return false;
@@ -45,8 +46,7 @@ static void quote(const char *text, struct flue_buffer *out)
         else if (c[0] == 0xe2 && c[1] == 0x80 && (c[2] == 0xa8 || c[2] == 0xa9)) {
             flue_buffer_text(out, c[2] == 0xa8 ? "\\L" : "\\P"); /* line separators */
             c += 2;
-        }
-        else
+        } else
             flue_buffer_byte(out, *c);
     }
     flue_buffer_byte(out, '"');
@@ -151,8 +151,8 @@ static void scalar(struct printer *p, const struct flue_node *node, bool secret)
 /* What no field vouches for (it stands under an ignored key) is judged by its name. */
 static bool secret_name(const struct flue_node_entry *entry)
 {
-    static const char *const words[] = {"password", "secret", "token", "credential", "key_pem",
-                                        "auth", "api_key"};
+    static const char *const words[] = {"password", "secret", "token",  "credential",
+                                        "key_pem",  "auth",   "api_key"};
     if (entry->node->as_text || entry->node->type != FLUE_NODE_STRING)
         return false;
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)

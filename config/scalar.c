@@ -73,8 +73,7 @@ const char *flue_bound_text(const struct flue_field *field, int64_t value, char 
     if (field->type == FLUE_FIELD_SIZE)
         for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
             if (value && value % units[i].factor == 0) {
-                snprintf(out, size, "%lld %s", (long long)(value / units[i].factor),
-                         units[i].name);
+                snprintf(out, size, "%lld %s", (long long)(value / units[i].factor), units[i].name);
                 return out;
             }
     const char *unit = field->type == FLUE_FIELD_SIZE ? "bytes" : field->unit;
@@ -135,7 +134,7 @@ static bool bind_size(struct flue_check *check, const struct flue_field *field,
     static const struct {
         const char *name;
         uint64_t factor;
-    } units[] = {{"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30}, {"kB", 1000},
+    } units[] = {{"KiB", 1u << 10}, {"MiB", 1u << 20}, {"GiB", 1u << 30},  {"kB", 1000},
                  {"KB", 1000},      {"MB", 1000000},   {"GB", 1000000000}, {"B", 1}};
     static const char must[] = "a size in bytes (1048576, \"1MiB\")";
     if (node->type == FLUE_NODE_INT || node->type == FLUE_NODE_FLOAT)
@@ -314,8 +313,7 @@ bool flue_bind_scalar(struct flue_check *check, const struct flue_field *field,
         return bind_duration(check, field, node, path, at, out);
     case FLUE_FIELD_STRING:
     case FLUE_FIELD_SECRET: {
-        const char *text =
-            flue_bind_text(check, node, path, at, field->type == FLUE_FIELD_SECRET);
+        const char *text = flue_bind_text(check, node, path, at, field->type == FLUE_FIELD_SECRET);
         *(const char **)out = text;
         return text != NULL;
     }

@@ -4,8 +4,8 @@
 
 #include "config/check.h"
 
-/* Writes the member at `out`; on a mistake it is said at `at` under the name `path` and the member is
- * left zero. The node is not null. */
+/* Writes the member at `out`; on a mistake it is said at `at` under the name `path` and the member
+ * is left zero. The node is not null. */
 bool flue_bind_scalar(struct flue_check *check, const struct flue_field *field,
                       struct flue_node *node, const char *path, struct flue_position at, void *out);
 bool flue_field_is_scalar(enum flue_field_type type);

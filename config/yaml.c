@@ -56,8 +56,7 @@ static void remember(struct reader *r, const yaml_char_t *name, struct flue_node
     if (!name)
         return;
     struct anchor anchor = {
-        .name = flue_arena_string(r->tree->arena, flue_bytes_of((const char *)name)),
-        .node = node};
+        .name = flue_arena_string(r->tree->arena, flue_bytes_of((const char *)name)), .node = node};
     if (!anchor.name ||
         !FLUE_ARENA_PUSH(r->tree->arena, r->anchors, r->anchor_count, r->anchor_room, anchor))
         refuse_full(r, mark);
@@ -190,8 +189,7 @@ static void read_entry(struct reader *r, struct flue_node *map, struct flue_node
         refuse(r, event->start_mark, "a key must be a plain word, not a map, list or alias");
         return;
     }
-    struct flue_bytes text =
-        flue_bytes(event->data.scalar.value, event->data.scalar.length);
+    struct flue_bytes text = flue_bytes(event->data.scalar.value, event->data.scalar.length);
     const char *key = flue_arena_string(r->tree->arena, text);
     bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     if (!key || strlen(key) != text.size) {

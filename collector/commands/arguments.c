@@ -62,8 +62,8 @@ static int take_option(const struct flue_command *command, int argc, char **argv
     } else if (command->options & FLUE_TAKES_PRINT && is_option(word, "--format")) {
         out->format = value_of(argc, argv, at, "--format");
         if (!out->format || (strcmp(out->format, "yaml") && strcmp(out->format, "json")))
-            known = complain(command, "--format is yaml or json, not",
-                             out->format ? out->format : "");
+            known =
+                complain(command, "--format is yaml or json, not", out->format ? out->format : "");
     } else if (command->options & FLUE_TAKES_NAMES && strcmp(word, "--markdown") == 0) {
         out->markdown = true;
     } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {

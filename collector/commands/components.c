@@ -59,11 +59,10 @@ static void describe(const struct flue_component *component, struct flue_buffer 
     struct flue_exporter_fields engine;
     flue_buffer_printf(out, "%s %s: %s\n", flue_kind_name(component->kind), component->name,
                        component->summary);
-    flue_buffer_printf(out, "stability %s%s%s%s%s\n", flue_stability_name(component->stability),
-                       component->signals ? ", signals " : "",
-                       flue_signals_text(component->signals, signals),
-                       component->alias ? ", old name " : "",
-                       component->alias ? component->alias : "");
+    flue_buffer_printf(
+        out, "stability %s%s%s%s%s\n", flue_stability_name(component->stability),
+        component->signals ? ", signals " : "", flue_signals_text(component->signals, signals),
+        component->alias ? ", old name " : "", component->alias ? component->alias : "");
     flue_buffer_text(out, "\n");
     size_t before = out->size;
     flue_fields_text(component->fields, "", out);
@@ -113,7 +112,8 @@ static bool describe_all(const char *name, struct flue_buffer *out)
     return found;
 }
 
-/* ---- docs/components.md ----------------------------------------------------------------------- */
+/* ---- docs/components.md -----------------------------------------------------------------------
+ */
 
 static const char table_head[] = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n";
 
@@ -123,8 +123,8 @@ static void markdown_component(const struct flue_component *component, struct fl
     struct flue_exporter_fields engine = {0};
     if (component->kind == FLUE_EXPORTER)
         flue_exporter_fields(component, &engine);
-    flue_buffer_printf(out, "\n### %s `%s`\n\n%c%s.\n\nStability: %s.", flue_kind_name(component->kind),
-                       component->name,
+    flue_buffer_printf(out, "\n### %s `%s`\n\n%c%s.\n\nStability: %s.",
+                       flue_kind_name(component->kind), component->name,
                        component->summary[0] >= 'a' && component->summary[0] <= 'z'
                            ? component->summary[0] - 32
                            : component->summary[0],
@@ -153,12 +153,13 @@ static void markdown_component(const struct flue_component *component, struct fl
 static void markdown(struct flue_buffer *out)
 {
     flue_buffer_text(
-        out, "# Components\n\nEvery component and key of this build. The text is printed by `flue "
-             "components --markdown` from the tables that also read the configuration; do not edit "
-             "it.\n\nDurations are Go's (`300ms`, `1m30s`); an unknown key is a mistake; a key "
-             "without a value, or left out, is its default. An optional block is off when its key is "
-             "left out (unless its default is on), has its defaults when it is empty, and is off "
-             "again with `enabled: false`.\n");
+        out,
+        "# Components\n\nEvery component and key of this build. The text is printed by `flue "
+        "components --markdown` from the tables that also read the configuration; do not edit "
+        "it.\n\nDurations are Go's (`300ms`, `1m30s`); an unknown key is a mistake; a key "
+        "without a value, or left out, is its default. An optional block is off when its key is "
+        "left out (unless its default is on), has its defaults when it is empty, and is off "
+        "again with `enabled: false`.\n");
     for (int kind = 0; kind < FLUE_KINDS; kind++) {
         char name[32];
         if (!any_of((enum flue_kind)kind))
@@ -191,7 +192,8 @@ static int components(const struct flue_arguments *arguments)
             found &= describe_all(arguments->rest[i], &text);
     else
         list(&text);
-    bool written = !text.failed && (!text.size || fwrite(text.data, 1, text.size, stdout) == text.size);
+    bool written =
+        !text.failed && (!text.size || fwrite(text.data, 1, text.size, stdout) == text.size);
     flue_buffer_destroy(&text);
     return written && found ? FLUE_EXIT_OK : FLUE_EXIT_FAILED;
 }

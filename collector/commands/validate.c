@@ -14,7 +14,8 @@ static int validate(const struct flue_arguments *arguments)
         return FLUE_EXIT_FAILED;
     flue_log_configure(FLUE_ERROR, false, 2);
     /* Made, not started: what only create() can know. */
-    int status = flue_service_new(configuration, &service, &error) ? FLUE_EXIT_FAILED : FLUE_EXIT_OK;
+    int status =
+        flue_service_new(configuration, &service, &error) ? FLUE_EXIT_FAILED : FLUE_EXIT_OK;
     if (status == FLUE_EXIT_OK) {
         size_t used = 0;
         for (size_t i = 0; i < configuration->part_count; i++)

@@ -6,7 +6,7 @@
 const char *flue_kind_name(enum flue_kind kind)
 {
     static const char *const names[] = {
-        [FLUE_RECEIVER] = "receiver", [FLUE_PROCESSOR] = "processor",
+        [FLUE_RECEIVER] = "receiver",   [FLUE_PROCESSOR] = "processor",
         [FLUE_CONNECTOR] = "connector", [FLUE_EXPORTER] = "exporter",
         [FLUE_EXTENSION] = "extension",
     };
@@ -16,7 +16,9 @@ const char *flue_kind_name(enum flue_kind kind)
 const char *flue_stability_name(enum flue_stability stability)
 {
     static const char *const names[] = {
-        [FLUE_DEVELOPMENT] = "development", [FLUE_ALPHA] = "alpha", [FLUE_BETA] = "beta",
+        [FLUE_DEVELOPMENT] = "development",
+        [FLUE_ALPHA] = "alpha",
+        [FLUE_BETA] = "beta",
         [FLUE_STABLE] = "stable",
     };
     return names[stability];

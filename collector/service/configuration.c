@@ -6,9 +6,8 @@
 #include "config/bind.h"
 
 static const char *const sections[] = {
-    [FLUE_RECEIVER] = "receivers", [FLUE_PROCESSOR] = "processors",
-    [FLUE_CONNECTOR] = "connectors", [FLUE_EXPORTER] = "exporters",
-    [FLUE_EXTENSION] = "extensions",
+    [FLUE_RECEIVER] = "receivers", [FLUE_PROCESSOR] = "processors", [FLUE_CONNECTOR] = "connectors",
+    [FLUE_EXPORTER] = "exporters", [FLUE_EXTENSION] = "extensions",
 };
 
 /* type[/name]: the Collector's component id. NULL: fine. */
@@ -54,8 +53,7 @@ static const struct flue_component *type_of(struct flue_configuration *c,
     bool deprecated;
     if (!type)
         return NULL;
-    const struct flue_component *found =
-        flue_component_find(components, kind, type, &deprecated);
+    const struct flue_component *found = flue_component_find(components, kind, type, &deprecated);
     if (found) {
         if (deprecated)
             flue_warning_at(&c->check, entry->position,
@@ -89,8 +87,7 @@ static void bind_part(struct flue_configuration *c, struct flue_part *part)
     if (part->kind == FLUE_EXPORTER && !component->no_queue) {
         part->settings = flue_arena_zalloc(&c->arena, 1, sizeof *part->settings);
         flue_exporter_fields(component, &part->engine_fields);
-        bindings[count++] =
-            (struct flue_binding){part->engine_fields.fields, part->settings};
+        bindings[count++] = (struct flue_binding){part->engine_fields.fields, part->settings};
     }
     if (!part->config || (count == 2 && !part->settings)) {
         flue_mistake_at(&c->check, part->at, "out of memory");
@@ -128,8 +125,8 @@ static void read_section(struct flue_configuration *c,
         if (!component)
             continue; /* kept, so that a pipeline that names it is not told it is undefined */
         part->path = flue_arena_printf(&c->arena, "%s.%s", sections[kind], item->key);
-        part->config = flue_arena_zalloc(
-            &c->arena, 1, component->config_size ? component->config_size : 1);
+        part->config =
+            flue_arena_zalloc(&c->arena, 1, component->config_size ? component->config_size : 1);
         if (!part->path)
             part->path = item->key;
         if (kind == FLUE_CONNECTOR)

@@ -1,7 +1,7 @@
 /* configuration.h: a whole configuration, loaded, bound and checked, before anything is made of it.
  *
  * Immutable once loaded; lives as long as the service that was built from it. Main thread.
- * Sources of facts: OpenTelemetry Collector service configuration, reference §2 and §2.17.
+ * Source of facts: the OpenTelemetry Collector's service configuration.
  */
 #ifndef FLUE_SERVICE_CONFIGURATION_H
 #define FLUE_SERVICE_CONFIGURATION_H
@@ -17,7 +17,7 @@
 struct flue_part {
     enum flue_kind kind;
     const struct flue_component *component;
-    const char *id; /* "pyroscope/media" */
+    const char *id;   /* "pyroscope/media" */
     const char *path; /* "exporters.pyroscope/media", for messages */
     struct flue_position at;
     struct flue_node *node;

@@ -8,10 +8,8 @@ struct pipeline_lists {
 };
 
 static const struct flue_field pipeline_fields[] = {
-    FLUE_STRINGS(struct pipeline_lists, receivers),
-    FLUE_STRINGS(struct pipeline_lists, processors),
-    FLUE_STRINGS(struct pipeline_lists, exporters),
-    FLUE_FIELDS_END};
+    FLUE_STRINGS(struct pipeline_lists, receivers), FLUE_STRINGS(struct pipeline_lists, processors),
+    FLUE_STRINGS(struct pipeline_lists, exporters), FLUE_FIELDS_END};
 
 static const struct flue_field pipelines_key[] = {FLUE_IGNORED("pipelines", "read apart"),
                                                   FLUE_FIELDS_END};
@@ -117,8 +115,7 @@ static void read_pipeline(struct flue_configuration *c, const struct flue_node_e
         return;
     struct flue_pipeline_plan *plan = &c->pipelines[c->pipeline_count++];
     const struct flue_node *block = entry->node;
-    *plan = (struct flue_pipeline_plan){
-        .id = entry->key, .signal = signal, .at = entry->position};
+    *plan = (struct flue_pipeline_plan){.id = entry->key, .signal = signal, .at = entry->position};
     resolve(c, FLUE_RECEIVER, path, block, "receivers", entry->position, &lists.receivers, signal,
             &plan->receivers);
     resolve(c, FLUE_PROCESSOR, path, block, "processors", entry->position, &lists.processors,
@@ -151,7 +148,8 @@ void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node
     if (section)
         at = section->position;
     char nothing = 0; /* an ignored key has no member */
-    struct flue_binding bindings[] = {{flue_service_fields, &c->service}, {pipelines_key, &nothing}};
+    struct flue_binding bindings[] = {{flue_service_fields, &c->service},
+                                      {pipelines_key, &nothing}};
     if (flue_bind(&c->check, service, "service", at, bindings, 2))
         flue_service_settings_check(&c->service, &c->check);
     resolve(c, FLUE_EXTENSION, "service.extensions", service, "extensions", at,

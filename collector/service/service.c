@@ -237,16 +237,14 @@ void flue_service_stop(struct flue_service *service, bool (*hurry)(void *arg), v
     uint64_t time = (uint64_t)service->configuration->service.flue.drain_timeout;
     uint64_t deadline = now + time;
     atomic_store(&service->status.state, FLUE_DRAINING);
-    flue_log(FLUE_INFO, "service", "draining", FLUE_U("timeout_ms", time / 1000000),
-             FLUE_LOG_END);
+    flue_log(FLUE_INFO, "service", "draining", FLUE_U("timeout_ms", time / 1000000), FLUE_LOG_END);
 
     /* A client that never ends its request must not take the time that the queues need. */
     flue_server_set_drain(service->servers);
     stop_instances(service, FLUE_RECEIVER, now + time / 2);
     if (!wait_until(&wait, receivers_stopped, now + time / 2))
         flue_log(FLUE_WARN, "service", "requests are still open",
-                 FLUE_U("requests", flue_server_set_open_requests(service->servers)),
-                 FLUE_LOG_END);
+                 FLUE_U("requests", flue_server_set_open_requests(service->servers)), FLUE_LOG_END);
     for (size_t i = 0; i < service->configuration->pipeline_count; i++)
         flue_pipeline_stop(service->pipelines[i], deadline);
     wait_until(&wait, pipelines_stopped, deadline);

@@ -22,15 +22,14 @@ static const struct flue_field prometheus_fields[] = {
     FLUE_FIELDS_END};
 
 static const struct flue_field reader_exporter_fields[] = {
-    FLUE_OPTIONAL(struct flue_reader_exporter_settings, prometheus,
-                  struct flue_prometheus_settings, prometheus_fields, .help = "GET /metrics"),
+    FLUE_OPTIONAL(struct flue_reader_exporter_settings, prometheus, struct flue_prometheus_settings,
+                  prometheus_fields, .help = "GET /metrics"),
     FLUE_FIELDS_END};
 
 static const struct flue_field pull_fields[] = {
     FLUE_BLOCK(struct flue_pull_settings, exporter, struct flue_reader_exporter_settings,
                reader_exporter_fields),
-    FLUE_IGNORED("cardinality_limits", "every family is limited to 2,000 series"),
-    FLUE_FIELDS_END};
+    FLUE_IGNORED("cardinality_limits", "every family is limited to 2,000 series"), FLUE_FIELDS_END};
 
 static const struct flue_field reader_fields[] = {
     FLUE_OPTIONAL(struct flue_reader_settings, pull, struct flue_pull_settings, pull_fields,
@@ -44,15 +43,14 @@ static const struct flue_field metrics_fields[] = {
     FLUE_LIST(struct flue_telemetry_metrics_settings, readers, struct flue_reader_settings,
               reader_fields, .def = "[{pull: {exporter: {prometheus: {}}}}]",
               .help = "[]: no page"),
-    FLUE_IGNORED("address", "an old name of readers"),
-    FLUE_IGNORED("views", "not supported"),
+    FLUE_IGNORED("address", "an old name of readers"), FLUE_IGNORED("views", "not supported"),
     FLUE_FIELDS_END};
 
 static const struct flue_field logs_fields[] = {
     FLUE_ENUM(struct flue_telemetry_logs_settings, level, .def = "info", .choices = log_levels,
               .help = "the least that is written"),
-    FLUE_ENUM(struct flue_telemetry_logs_settings, encoding, .def = "console",
-              .choices = encodings, .help = "text for people, or one JSON object a line"),
+    FLUE_ENUM(struct flue_telemetry_logs_settings, encoding, .def = "console", .choices = encodings,
+              .help = "text for people, or one JSON object a line"),
     FLUE_STRINGS(struct flue_telemetry_logs_settings, output_paths, .def = "[stderr]",
                  .help = "stderr, stdout or a file that is appended to; one of them"),
     FLUE_IGNORED("development", "no such mode"),
@@ -71,8 +69,7 @@ static const struct flue_field telemetry_fields[] = {
     FLUE_BLOCK(struct flue_telemetry_settings, metrics, struct flue_telemetry_metrics_settings,
                metrics_fields, .help = "flue's own metrics"),
     FLUE_IGNORED("traces", "flue does not trace itself"),
-    FLUE_IGNORED("resource", "flue's own metrics carry no resource"),
-    FLUE_FIELDS_END};
+    FLUE_IGNORED("resource", "flue's own metrics carry no resource"), FLUE_FIELDS_END};
 
 static const struct flue_field memory_fields[] = {
     FLUE_INT(struct flue_memory_settings, limit_mib, .def = "0", .minimum = 0,
@@ -110,9 +107,9 @@ void flue_service_settings_check(const struct flue_service_settings *settings,
         bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || *c == '_' ||
                       *c == ':' || (*c >= '0' && *c <= '9' && c > prefix);
         if (!letter) {
-            flue_check_fail(check, "flue.metrics_prefix",
-                            "\"%s\" cannot begin a metric's name: letters, digits, _ and :",
-                            prefix);
+            flue_check_fail(
+                check, "flue.metrics_prefix",
+                "\"%s\" cannot begin a metric's name: letters, digits, _ and :", prefix);
             break;
         }
     }

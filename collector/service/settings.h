@@ -1,6 +1,6 @@
 /* settings.h: the `service` section but for its pipelines: telemetry, and what is flue's own.
  *
- * service::telemetry is the Collector's (reference §2.17); service::flue is ours:
+ * service::telemetry is the Collector's; service::flue is ours:
  *
  *   service:
  *     flue:
@@ -29,7 +29,7 @@ struct flue_reader_settings {
 };
 enum flue_metrics_level { FLUE_LEVEL_NONE };
 struct flue_telemetry_metrics_settings {
-    int level; /* FLUE_LEVEL_NONE turns the page off; the others are one */
+    int level;                /* FLUE_LEVEL_NONE turns the page off; the others are one */
     struct flue_list readers; /* struct flue_reader_settings */
 };
 struct flue_telemetry_logs_settings {

@@ -37,10 +37,8 @@ static void answer(struct flue_request *request, void *arg)
     struct flue_buffer text;
     flue_buffer_init(&text, FLUE_METRICS_PAGE_MAX);
     flue_metrics_print(page->metrics, &text);
-    struct flue_response response = {.status = 200,
-                                     .headers = headers,
-                                     .header_count = 1,
-                                     .body = flue_buffer_bytes(&text)};
+    struct flue_response response = {
+        .status = 200, .headers = headers, .header_count = 1, .body = flue_buffer_bytes(&text)};
     if (text.failed) {
         response.status = 503;
         response.body = FLUE_BYTES("the metrics page does not fit into memory or 32 MiB\n");
@@ -61,7 +59,7 @@ enum flue_code flue_metrics_page_add(struct flue_server_set *set, struct flue_ar
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for the metrics page");
     page->metrics = metrics;
     page->config = *config;
-    page->route = (struct flue_route){
-        .method = "GET", .path = "/metrics", .arg = page, .head = answer};
+    page->route =
+        (struct flue_route){.method = "GET", .path = "/metrics", .arg = page, .head = answer};
     return flue_server_add(set, "telemetry", &page->config, &page->route, 1, error);
 }

@@ -13,8 +13,8 @@ struct flue_metrics_page {
     struct flue_route route;
 };
 
-/* Adds the page on `endpoint` ("localhost:8888"); it listens with the set. Everything it needs lives
- * in `arena`. */
+/* Adds the page on `endpoint` ("localhost:8888"); it listens with the set. Everything it needs
+ * lives in `arena`. */
 enum flue_code flue_metrics_page_add(struct flue_server_set *set, struct flue_arena *arena,
                                      struct flue_metrics *metrics, const char *endpoint,
                                      struct flue_error *error);

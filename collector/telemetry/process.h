@@ -1,4 +1,5 @@
-/* process.h: process_cpu_seconds, process_memory_rss, process_uptime, from getrusage and /proc/self. */
+/* process.h: process_cpu_seconds, process_memory_rss, process_uptime, from getrusage and
+ * /proc/self. */
 #ifndef FLUE_TELEMETRY_PROCESS_H
 #define FLUE_TELEMETRY_PROCESS_H
 

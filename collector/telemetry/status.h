@@ -12,7 +12,7 @@ enum flue_status_state {
 };
 
 struct flue_status {
-    _Atomic int state;        /* enum flue_status_state */
+    _Atomic int state;         /* enum flue_status_state */
     _Atomic uint64_t up_since; /* wall clock, ns; 0 until serving */
 };
 

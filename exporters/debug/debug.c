@@ -1,7 +1,7 @@
 /* debug.c: says on the log what arrives.
  *
- * basic: one line per batch with its counts; normal: one more line per resource with the name of its
- * service; detailed: every attribute of every resource. The first sampling_initial batches of a
+ * basic: one line per batch with its counts; normal: one more line per resource with the name of
+ * its service; detailed: every attribute of every resource. The first sampling_initial batches of a
  * second are said, then every sampling_thereafter-th (0: none). Runs on every loop; the only state
  * is a window of atomics. Never says a payload's samples. */
 #include "collector/base/clock.h"

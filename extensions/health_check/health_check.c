@@ -23,14 +23,17 @@ static const struct flue_field health_body_fields[] = {
     FLUE_FIELDS_END};
 
 static const struct flue_field health_fields[] = {
-    {.name = "endpoint", .type = FLUE_FIELD_ENDPOINT,
-     .offset = offsetof(struct health_config, server.endpoint), .def = "localhost:13133",
+    {.name = "endpoint",
+     .type = FLUE_FIELD_ENDPOINT,
+     .offset = offsetof(struct health_config, server.endpoint),
+     .def = "localhost:13133",
      .help = "where it listens"},
     FLUE_SQUASH(struct health_config, server, struct flue_server_config, flue_server_http_fields),
     FLUE_STRING(struct health_config, path, .def = "/", .help = "path of the check"),
     FLUE_OPTIONAL(struct health_config, response_body, struct health_body_config,
                   health_body_fields, .help = "own texts as the answer"),
-    FLUE_IGNORED("check_collector_pipeline", "the Collector says of it itself that it does not work"),
+    FLUE_IGNORED("check_collector_pipeline",
+                 "the Collector says of it itself that it does not work"),
     FLUE_FIELDS_END};
 
 struct health {
@@ -68,7 +71,9 @@ static void answer(struct flue_request *request, void *arg)
         .status = state == FLUE_SERVING ? 200 : 503,
         .headers = *own ? &plain : &json,
         .header_count = 1,
-        .body = flue_bytes_of(*own ? own : text ? text : "{}"),
+        .body = flue_bytes_of(*own   ? own
+                              : text ? text
+                                     : "{}"),
     };
     flue_respond(request, &response);
 }

@@ -32,15 +32,16 @@ struct outer {
 };
 
 static const char *const colours[] = {"red", "green", "", NULL};
-static const struct flue_field inner_fields[] = {
-    FLUE_BOOL(struct inner, on, .def = "true"),
-    FLUE_INT(struct inner, count, .def = "5", .minimum = 1, .maximum = 10, .unit = "things",
-             .help = "how many"),
-    FLUE_STRING(struct inner, word),
-    FLUE_FIELDS_END};
+static const struct flue_field inner_fields[] = {FLUE_BOOL(struct inner, on, .def = "true"),
+                                                 FLUE_INT(struct inner, count, .def = "5",
+                                                          .minimum = 1, .maximum = 10,
+                                                          .unit = "things", .help = "how many"),
+                                                 FLUE_STRING(struct inner, word), FLUE_FIELDS_END};
 static const struct flue_field squashed_fields[] = {
     {.name = "ssize", .type = FLUE_FIELD_INT, .offset = offsetof(struct inner, count), .def = "3"},
-    {.name = "text", .type = FLUE_FIELD_STRING, .offset = offsetof(struct inner, word),
+    {.name = "text",
+     .type = FLUE_FIELD_STRING,
+     .offset = offsetof(struct inner, word),
      .def = "hidden by the outer row"},
     FLUE_FIELDS_END};
 static const struct flue_field item_fields[] = {
@@ -127,13 +128,13 @@ static void values(void **state)
 {
     struct fixture f;
     fixture_init(&f);
-    const struct outer *o = bind(
-        &f, "flag: true\nnumber: 1e2\nsize: 2 KiB\nwait: 1h\nratio: 1\ntext: \"0x12\"\n"
-            "secret: s\nendpoint: \"[::1]:0\"\nchoice: \"\"\nblock: {count: 10, on: false}\n"
-            "maybe: {word: w}\nalways: {enabled: false}\nown: {n: 4, enabled: true}\n"
-            "items: [{key: a, value: 1}, {key: b, value: \"1\"}, {key: c, value: true}, "
-            "{key: d, value: 1.5}]\nwords: [x]\nmap: {k: v, \"\": w, n: }\n"
-            "headers: [{name: X, value: y}]\nvalue: yes\nssize: 9\nlegacy: {any: [thing]}\n");
+    const struct outer *o =
+        bind(&f, "flag: true\nnumber: 1e2\nsize: 2 KiB\nwait: 1h\nratio: 1\ntext: \"0x12\"\n"
+                 "secret: s\nendpoint: \"[::1]:0\"\nchoice: \"\"\nblock: {count: 10, on: false}\n"
+                 "maybe: {word: w}\nalways: {enabled: false}\nown: {n: 4, enabled: true}\n"
+                 "items: [{key: a, value: 1}, {key: b, value: \"1\"}, {key: c, value: true}, "
+                 "{key: d, value: 1.5}]\nwords: [x]\nmap: {k: v, \"\": w, n: }\n"
+                 "headers: [{name: X, value: y}]\nvalue: yes\nssize: 9\nlegacy: {any: [thing]}\n");
     assert_string_equal(said(&f), "");
     assert_true(o->flag);
     assert_int_equal(o->number, 100);
@@ -204,7 +205,8 @@ static void mistakes(void **state)
         {"number: \"5\"", "c.yaml:1:9: exporters.x.number: must be a whole number, not the string "
                           "\"5\"\n"},
         {"number: 1.5", "c.yaml:1:9: exporters.x.number: must be a whole number, not 1.5\n"},
-        {"number: 101", "c.yaml:1:9: exporters.x.number: 101 MiB is above the maximum of 100 MiB\n"},
+        {"number: 101",
+         "c.yaml:1:9: exporters.x.number: 101 MiB is above the maximum of 100 MiB\n"},
         {"number: -1", "c.yaml:1:9: exporters.x.number: -1 MiB is below the minimum of 0 MiB\n"},
         {"number: {}", "c.yaml:1:1: exporters.x.number: must be a whole number, not a map\n"},
         {"size: 1KB", "c.yaml:1:7: exporters.x.size: 1000 bytes is below the minimum of 1 KiB\n"},
@@ -290,9 +292,9 @@ static void mistakes(void **state)
 
 static void good_endpoints(void **state)
 {
-    static const char *const good[] = {"localhost:4317", ":4317", "0.0.0.0:0", "[::]:65535",
-                                       "/run/flue.sock", "@abstract", "https://x:1/y",
-                                       "dns:///h:1", "./a.sock"};
+    static const char *const good[] = {"localhost:4317", ":4317",          "0.0.0.0:0",
+                                       "[::]:65535",     "/run/flue.sock", "@abstract",
+                                       "https://x:1/y",  "dns:///h:1",     "./a.sock"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         char yaml[128];
         struct fixture f;
@@ -372,8 +374,13 @@ static void nearest(void **state)
     static const struct {
         const char *word, *best;
     } rows[] = {
-        {"recievers", "receivers"}, {"exporter", "exporters"}, {"retry", "retry_on_failure"},
-        {"Sending-Queue", "sending_queue"}, {"xyz", NULL}, {"", NULL}, {"otpl", "otlp"},
+        {"recievers", "receivers"},
+        {"exporter", "exporters"},
+        {"retry", "retry_on_failure"},
+        {"Sending-Queue", "sending_queue"},
+        {"xyz", NULL},
+        {"", NULL},
+        {"otpl", "otlp"},
     };
     static const char *const names[] = {"receivers", "exporters", "retry_on_failure",
                                         "sending_queue", "otlp"};
@@ -419,11 +426,11 @@ static void described(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),        cmocka_unit_test(values),
-        cmocka_unit_test(expanded),        cmocka_unit_test(mistakes),
-        cmocka_unit_test(good_endpoints),  cmocka_unit_test(check_positions),
-        cmocka_unit_test(several_tables),  cmocka_unit_test(bounded_mistakes),
-        cmocka_unit_test(nearest),         cmocka_unit_test(described),
+        cmocka_unit_test(defaults),       cmocka_unit_test(values),
+        cmocka_unit_test(expanded),       cmocka_unit_test(mistakes),
+        cmocka_unit_test(good_endpoints), cmocka_unit_test(check_positions),
+        cmocka_unit_test(several_tables), cmocka_unit_test(bounded_mistakes),
+        cmocka_unit_test(nearest),        cmocka_unit_test(described),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,8 +84,10 @@ static void expansion_mistakes(void **state)
 {
     setenv("FLUE_T_SELF", "${env:FLUE_T_SELF}", 1);
     setenv("FLUE_T_TWICE", "${env:FLUE_T_TWICE}${env:FLUE_T_TWICE} ", 1);
-    setenv("FLUE_T_GROW", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx${env:FLUE_T_GROW}"
-                          "${env:FLUE_T_SELF}", 1);
+    setenv("FLUE_T_GROW",
+           "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx${env:FLUE_T_GROW}"
+           "${env:FLUE_T_SELF}",
+           1);
     expands("a: ${env:1X}", NULL,
             "--config yaml::1:4: \"1X\" is no name of an environment variable: letters, digits and "
             "_, not beginning with a digit\n");

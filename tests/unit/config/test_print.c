@@ -1,18 +1,20 @@
 /* Canonical print: golden text, and what is printed reads again to the same. */
 #include "config_test.h"
 
-
 struct settings {
     const char *password, *plain, *url;
     struct flue_map headers;
     struct flue_list words;
     int64_t number;
 };
-static const struct flue_field settings_fields[] = {
-    FLUE_SECRET(struct settings, password), FLUE_STRING(struct settings, plain),
-    FLUE_STRING(struct settings, url),      FLUE_SECRETS(struct settings, headers),
-    FLUE_STRINGS(struct settings, words),   FLUE_INT(struct settings, number),
-    FLUE_IGNORED("ignored", ""),            FLUE_FIELDS_END};
+static const struct flue_field settings_fields[] = {FLUE_SECRET(struct settings, password),
+                                                    FLUE_STRING(struct settings, plain),
+                                                    FLUE_STRING(struct settings, url),
+                                                    FLUE_SECRETS(struct settings, headers),
+                                                    FLUE_STRINGS(struct settings, words),
+                                                    FLUE_INT(struct settings, number),
+                                                    FLUE_IGNORED("ignored", ""),
+                                                    FLUE_FIELDS_END};
 
 static const char source[] =
     "password: \"hunter 2\"\n"
@@ -120,8 +122,8 @@ static void any_string(void **state)
 
 static void unicode(void **state)
 {
-    static const char *const texts[] = {"\xc2\x85", "\xc2\x9f", "\xe2\x80\xa8", "\xe2\x80\xa9",
-                                        "\xf0\x9f\x94\xa5", "a\xc3\xa9 b"};
+    static const char *const texts[] = {"\xc2\x85",     "\xc2\x9f",         "\xe2\x80\xa8",
+                                        "\xe2\x80\xa9", "\xf0\x9f\x94\xa5", "a\xc3\xa9 b"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct fixture f;
         fixture_init(&f);

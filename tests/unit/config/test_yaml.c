@@ -7,19 +7,43 @@ static void types(void **state)
         const char *yaml;
         enum flue_node_type type;
     } rows[] = {
-        {"~", FLUE_NODE_NULL},        {"null", FLUE_NODE_NULL},      {"", FLUE_NODE_NULL},
-        {"true", FLUE_NODE_BOOL},     {"FALSE", FLUE_NODE_BOOL},     {"yes", FLUE_NODE_STRING},
-        {"on", FLUE_NODE_STRING},     {"\"true\"", FLUE_NODE_STRING}, {"'1'", FLUE_NODE_STRING},
-        {"1", FLUE_NODE_INT},         {"-7", FLUE_NODE_INT},         {"0x1F", FLUE_NODE_INT},
-        {"0o17", FLUE_NODE_INT},      {"0750", FLUE_NODE_INT},       {"0b11", FLUE_NODE_INT},
-        {"1_000", FLUE_NODE_INT},     {"1.5", FLUE_NODE_FLOAT},      {".5", FLUE_NODE_FLOAT},
-        {"1e3", FLUE_NODE_FLOAT},     {".inf", FLUE_NODE_FLOAT},     {"-.INF", FLUE_NODE_FLOAT},
-        {".nan", FLUE_NODE_FLOAT},    {"089", FLUE_NODE_FLOAT},      {"10s", FLUE_NODE_STRING},
-        {"1.2.3", FLUE_NODE_STRING},  {"-", FLUE_NODE_LIST},         {"!!str 12", FLUE_NODE_STRING},
-        {"0x", FLUE_NODE_STRING},     {".", FLUE_NODE_STRING},       {"1e", FLUE_NODE_STRING},
-        {"!!float 3", FLUE_NODE_FLOAT}, {"{}", FLUE_NODE_MAP},       {"[]", FLUE_NODE_LIST},
-        {"9223372036854775807", FLUE_NODE_INT}, {"-9223372036854775808", FLUE_NODE_INT},
-        {"9223372036854775808", FLUE_NODE_FLOAT}, {"! 12", FLUE_NODE_STRING},
+        {"~", FLUE_NODE_NULL},
+        {"null", FLUE_NODE_NULL},
+        {"", FLUE_NODE_NULL},
+        {"true", FLUE_NODE_BOOL},
+        {"FALSE", FLUE_NODE_BOOL},
+        {"yes", FLUE_NODE_STRING},
+        {"on", FLUE_NODE_STRING},
+        {"\"true\"", FLUE_NODE_STRING},
+        {"'1'", FLUE_NODE_STRING},
+        {"1", FLUE_NODE_INT},
+        {"-7", FLUE_NODE_INT},
+        {"0x1F", FLUE_NODE_INT},
+        {"0o17", FLUE_NODE_INT},
+        {"0750", FLUE_NODE_INT},
+        {"0b11", FLUE_NODE_INT},
+        {"1_000", FLUE_NODE_INT},
+        {"1.5", FLUE_NODE_FLOAT},
+        {".5", FLUE_NODE_FLOAT},
+        {"1e3", FLUE_NODE_FLOAT},
+        {".inf", FLUE_NODE_FLOAT},
+        {"-.INF", FLUE_NODE_FLOAT},
+        {".nan", FLUE_NODE_FLOAT},
+        {"089", FLUE_NODE_FLOAT},
+        {"10s", FLUE_NODE_STRING},
+        {"1.2.3", FLUE_NODE_STRING},
+        {"-", FLUE_NODE_LIST},
+        {"!!str 12", FLUE_NODE_STRING},
+        {"0x", FLUE_NODE_STRING},
+        {".", FLUE_NODE_STRING},
+        {"1e", FLUE_NODE_STRING},
+        {"!!float 3", FLUE_NODE_FLOAT},
+        {"{}", FLUE_NODE_MAP},
+        {"[]", FLUE_NODE_LIST},
+        {"9223372036854775807", FLUE_NODE_INT},
+        {"-9223372036854775808", FLUE_NODE_INT},
+        {"9223372036854775808", FLUE_NODE_FLOAT},
+        {"! 12", FLUE_NODE_STRING},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct fixture f;
@@ -77,12 +101,11 @@ static void anchors(void **state)
                                     "word: &w hello\n"
                                     "again: *w\n");
     assert_string_equal(said(&f), "");
-    assert_string_equal(printed(&f, n),
-                        "base:\n  x: 1\n  y:\n    - 2\n"
-                        "one:\n  x: 1\n  y:\n    - 2\n"
-                        "two:\n  x: 3\n  y:\n    - 2\n"
-                        "three:\n  x: 1\n  y:\n    - 2\n  z: 9\n"
-                        "word: hello\nagain: hello\n");
+    assert_string_equal(printed(&f, n), "base:\n  x: 1\n  y:\n    - 2\n"
+                                        "one:\n  x: 1\n  y:\n    - 2\n"
+                                        "two:\n  x: 3\n  y:\n    - 2\n"
+                                        "three:\n  x: 1\n  y:\n    - 2\n  z: 9\n"
+                                        "word: hello\nagain: hello\n");
     /* Copies: a change of one is not seen in the other. */
     flue_node_find(flue_node_find(n, "one")->node, "x")->node->integer = 77;
     assert_int_equal(flue_node_find(flue_node_find(n, "base")->node, "x")->node->integer, 1);
@@ -94,8 +117,7 @@ static void mistakes(void **state)
     static const struct {
         const char *yaml, *text;
     } rows[] = {
-        {"a: 1\nb: 2\na: 3\n",
-         "c.yaml:3:1: the key \"a\" stands here twice (first in line 1)\n"},
+        {"a: 1\nb: 2\na: 3\n", "c.yaml:3:1: the key \"a\" stands here twice (first in line 1)\n"},
         {"a: *nobody\n", "c.yaml:1:4: the alias \"*nobody\" has no anchor before it\n"},
         {"a: &x [1, *x]\n", "c.yaml:1:11: the anchor \"x\" contains itself\n"},
         {"a: {<<: 5}\n", "c.yaml:1:10: \"<<\" takes a map or a list of maps\n"},
@@ -190,8 +212,8 @@ static void size_limit(void **state)
     memset(text, ' ', FLUE_YAML_MAX_BYTES + 1);
     struct fixture f;
     fixture_init(&f);
-    assert_non_null(flue_yaml_parse(&f.tree, "c.yaml", flue_bytes(text, FLUE_YAML_MAX_BYTES), NULL,
-                                    &f.check));
+    assert_non_null(
+        flue_yaml_parse(&f.tree, "c.yaml", flue_bytes(text, FLUE_YAML_MAX_BYTES), NULL, &f.check));
     assert_null(flue_yaml_parse(&f.tree, "c.yaml", flue_bytes(text, FLUE_YAML_MAX_BYTES + 1), NULL,
                                 &f.check));
     assert_string_equal(said(&f), "c.yaml:1:1: 4194305 bytes of YAML, the limit is 4194304\n");
@@ -228,9 +250,9 @@ static void hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(types),       cmocka_unit_test(values),       cmocka_unit_test(positions),
-        cmocka_unit_test(anchors),     cmocka_unit_test(mistakes),     cmocka_unit_test(invalid_utf8),
-        cmocka_unit_test(depth_limit), cmocka_unit_test(alias_bomb),   cmocka_unit_test(entry_limit),
+        cmocka_unit_test(types),       cmocka_unit_test(values),     cmocka_unit_test(positions),
+        cmocka_unit_test(anchors),     cmocka_unit_test(mistakes),   cmocka_unit_test(invalid_utf8),
+        cmocka_unit_test(depth_limit), cmocka_unit_test(alias_bomb), cmocka_unit_test(entry_limit),
         cmocka_unit_test(size_limit),  cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

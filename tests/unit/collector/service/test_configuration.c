@@ -16,8 +16,8 @@ struct thing {
     const char *token;
 };
 static const struct flue_field thing_fields[] = {
-    FLUE_ENDPOINT(struct thing, endpoint, .def = "localhost:1"),
-    FLUE_SECRET(struct thing, token), FLUE_FIELDS_END};
+    FLUE_ENDPOINT(struct thing, endpoint, .def = "localhost:1"), FLUE_SECRET(struct thing, token),
+    FLUE_FIELDS_END};
 
 static void thing_check(const void *config, struct flue_check *check)
 {
@@ -42,7 +42,7 @@ static const struct flue_component direct =
     COMPONENT(FLUE_EXPORTER, "debug", FLUE_PROFILES, .no_queue = true);
 static const struct flue_component extension = COMPONENT(FLUE_EXTENSION, "health_check", 0);
 static const struct flue_component *const registry[] = {&receiver, &processor, &tracer, &queued,
-                                                        &direct, &extension, NULL};
+                                                        &direct,   &extension, NULL};
 
 static char text[16384];
 
@@ -96,7 +96,8 @@ static void good(void **state)
         "  flue: {drain_timeout: 3s, loops: 2, memory: {limit_mib: 64}, metrics_prefix: flue_}\n"
         "  pipelines:\n"
         "    profiles: {receivers: [otlp], processors: [resource], exporters: [otlp_grpc, debug]}\n"
-        "    profiles/team-a: {receivers: [otlp, otlp/edge], processors: [], exporters: [debug]}\n");
+        "    profiles/team-a: {receivers: [otlp, otlp/edge], processors: [], exporters: "
+        "[debug]}\n");
     assert_string_equal(text, "");
     assert_int_equal(c->pipeline_count, 2);
     assert_string_equal(c->pipelines[1].id, "profiles/team-a");
@@ -150,9 +151,10 @@ static void sections(void **state)
          "1:1: service.pipelines: at least one pipeline is needed, as in profiles: {receivers: "
          "[otlp], exporters: [debug]}\n"
          "2:1: unknown key \"whatever\"\n");
-    says("receivers: [otlp]\nexporters: {debug: }\n" GOOD_TAIL,
-         "1:1: receivers: must be a map, not a list\n"
-         "3:46: service.pipelines.profiles: the receiver \"otlp\" is not defined under receivers\n");
+    says(
+        "receivers: [otlp]\nexporters: {debug: }\n" GOOD_TAIL,
+        "1:1: receivers: must be a map, not a list\n"
+        "3:46: service.pipelines.profiles: the receiver \"otlp\" is not defined under receivers\n");
     says("receivers: {otlp: }\nexporters: {debug: }\nservice: 5\n",
          "1:13: warning: receivers.otlp is defined, but no pipeline names it\n"
          "2:13: warning: exporters.debug is defined, but no pipeline names it\n"
@@ -168,17 +170,18 @@ static void sections(void **state)
 
 static void ids(void **state)
 {
-    says("receivers: {otlp: , otpl: , /x: , otlp/: , 9a: , \"otlp/a b\": , resource: , "
-         "\"ot-lp\": , kafka: }\nexporters: {debug: }\n" GOOD_TAIL,
-         "1:21: receivers: there is no receiver \"otpl\" (did you mean \"otlp\"?)\n"
-         "1:29: receivers: the id \"/x\" has no type before its name\n"
-         "1:35: receivers: the id \"otlp/\" has nothing behind its \"/\"\n"
-         "1:44: receivers: the id \"9a\" has a type that is not made of letters, digits and _\n"
-         "1:50: receivers: the id \"otlp/a b\" has a blank or control character in its name\n"
-         "1:64: receivers: there is no receiver \"resource\"; it is a kind of processor, which "
-         "stand under processors\n"
-         "1:76: receivers: the id \"ot-lp\" has a type that is not made of letters, digits and _\n"
-         "1:87: receivers: there is no receiver \"kafka\"; `flue components` lists what there is\n");
+    says(
+        "receivers: {otlp: , otpl: , /x: , otlp/: , 9a: , \"otlp/a b\": , resource: , "
+        "\"ot-lp\": , kafka: }\nexporters: {debug: }\n" GOOD_TAIL,
+        "1:21: receivers: there is no receiver \"otpl\" (did you mean \"otlp\"?)\n"
+        "1:29: receivers: the id \"/x\" has no type before its name\n"
+        "1:35: receivers: the id \"otlp/\" has nothing behind its \"/\"\n"
+        "1:44: receivers: the id \"9a\" has a type that is not made of letters, digits and _\n"
+        "1:50: receivers: the id \"otlp/a b\" has a blank or control character in its name\n"
+        "1:64: receivers: there is no receiver \"resource\"; it is a kind of processor, which "
+        "stand under processors\n"
+        "1:76: receivers: the id \"ot-lp\" has a type that is not made of letters, digits and _\n"
+        "1:87: receivers: there is no receiver \"kafka\"; `flue components` lists what there is\n");
     says("receivers: {otlp: }\nexporters: {debug: , otlp: }\nservice: {pipelines: {profiles: "
          "{receivers: [otlp], exporters: [debug, otlp]}}}\n",
          "2:22: warning: exporters.otlp: the type \"otlp\" is deprecated: it is now called "
@@ -263,17 +266,18 @@ static void service_keys(void **state)
          "\"json\"?)\n"
          "5:87: service.telemetry.metrics.level: \"nothing\" is not one of none, basic, normal, "
          "detailed\n");
-    says("receivers: {otlp: }\nexporters: {debug: }\nservice:\n"
-         "  flue: {metrics_prefix: \"a-b\"}\n"
-         "  telemetry: {logs: {output_paths: [stderr, stdout]}, metrics: {readers: [{periodic: "
-         "{interval: 1}}]}}\n"
-         "  pipelines: {profiles: {receivers: [otlp], exporters: [debug]}}\n",
-         "4:26: service.flue.metrics_prefix: \"a-b\" cannot begin a metric's name: letters, digits, "
-         "_ and :\n"
-         "5:22: service.telemetry.logs.output_paths: must name one output: stderr, stdout or a "
-         "file\n"
-         "5:75: warning: service.telemetry.metrics.readers[0]: only pull.exporter.prometheus has an "
-         "effect\n");
+    says(
+        "receivers: {otlp: }\nexporters: {debug: }\nservice:\n"
+        "  flue: {metrics_prefix: \"a-b\"}\n"
+        "  telemetry: {logs: {output_paths: [stderr, stdout]}, metrics: {readers: [{periodic: "
+        "{interval: 1}}]}}\n"
+        "  pipelines: {profiles: {receivers: [otlp], exporters: [debug]}}\n",
+        "4:26: service.flue.metrics_prefix: \"a-b\" cannot begin a metric's name: letters, digits, "
+        "_ and :\n"
+        "5:22: service.telemetry.logs.output_paths: must name one output: stderr, stdout or a "
+        "file\n"
+        "5:75: warning: service.telemetry.metrics.readers[0]: only pull.exporter.prometheus has an "
+        "effect\n");
 }
 
 static void unreadable(void **state)
@@ -287,10 +291,10 @@ static void unreadable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good),             cmocka_unit_test(telemetry_defaults),
-        cmocka_unit_test(sections),         cmocka_unit_test(ids),
-        cmocka_unit_test(graph),            cmocka_unit_test(components_check),
-        cmocka_unit_test(service_keys),     cmocka_unit_test(unreadable),
+        cmocka_unit_test(good),         cmocka_unit_test(telemetry_defaults),
+        cmocka_unit_test(sections),     cmocka_unit_test(ids),
+        cmocka_unit_test(graph),        cmocka_unit_test(components_check),
+        cmocka_unit_test(service_keys), cmocka_unit_test(unreadable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

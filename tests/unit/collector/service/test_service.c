@@ -20,7 +20,8 @@
 extern const struct flue_component flue_exporter_debug, flue_exporter_nop,
     flue_extension_health_check;
 
-/* ---- a payload that is only counts ------------------------------------------------------------ */
+/* ---- a payload that is only counts ------------------------------------------------------------
+ */
 
 static void payload_destroy(struct flue_payload *payload)
 {
@@ -66,7 +67,8 @@ static const struct flue_payload_ops payload_ops = {
     .attribute_each = payload_each,
 };
 
-/* ---- a receiver: POST /push pushes one batch; POST /hold is never answered by itself ----------- */
+/* ---- a receiver: POST /push pushes one batch; POST /hold is never answered by itself -----------
+ */
 
 struct probe {
     const struct flue_server_config *config;
@@ -74,7 +76,6 @@ struct probe {
     struct flue_consumer *consumer;
     struct flue_route routes[2];
 };
-
 
 static void pushed(void *arg, const struct flue_outcome *outcome)
 {
@@ -130,8 +131,8 @@ static enum flue_code probe_create(const struct flue_create *create, void **inst
     probe->config = create->config;
     probe->servers = create->servers;
     probe->consumer = create->profiles;
-    probe->routes[0] = (struct flue_route){
-        .method = "POST", .path = "/push", .arg = probe, .head = push};
+    probe->routes[0] =
+        (struct flue_route){.method = "POST", .path = "/push", .arg = probe, .head = push};
     probe->routes[1] = (struct flue_route){
         .method = "POST", .path = "/hold", .arg = probe, .head = admit, .body = hold};
     *instance = probe;
@@ -146,12 +147,19 @@ static void probe_destroy(void *instance)
 {
     free(instance);
 }
-static const struct flue_component probe_component = {
-    .kind = FLUE_RECEIVER, .name = "probe", .signals = FLUE_PROFILES, .summary = "test",
-    .config_size = sizeof(struct flue_server_config), .fields = flue_server_http_fields,
-    .create = probe_create, .start = probe_start, .destroy = probe_destroy};
+static const struct flue_component probe_component = {.kind = FLUE_RECEIVER,
+                                                      .name = "probe",
+                                                      .signals = FLUE_PROFILES,
+                                                      .summary = "test",
+                                                      .config_size =
+                                                          sizeof(struct flue_server_config),
+                                                      .fields = flue_server_http_fields,
+                                                      .create = probe_create,
+                                                      .start = probe_start,
+                                                      .destroy = probe_destroy};
 
-/* ---- an exporter that never answers until it is cancelled, and one that cannot be made --------- */
+/* ---- an exporter that never answers until it is cancelled, and one that cannot be made ---------
+ */
 
 static const struct flue_field no_fields[] = {FLUE_FIELDS_END};
 static char nothing;
@@ -188,14 +196,15 @@ static void stuck_send(void *instance, struct flue_send *send)
         .kind = FLUE_EXPORTER, .name = n, .signals = FLUE_PROFILES, .summary = "test",             \
         .fields = no_fields, .destroy = plain_destroy, __VA_ARGS__                                 \
     }
-static const struct flue_component stuck = EXPORTER("stuck", .create = plain_create,
-                                                    .send = stuck_send);
-static const struct flue_component unmakeable = EXPORTER("unmakeable", .create = fail_create,
-                                                         .send = stuck_send);
+static const struct flue_component stuck =
+    EXPORTER("stuck", .create = plain_create, .send = stuck_send);
+static const struct flue_component unmakeable =
+    EXPORTER("unmakeable", .create = fail_create, .send = stuck_send);
 static const struct flue_component unstartable =
     EXPORTER("unstartable", .create = plain_create, .start = fail_start, .send = stuck_send);
 
-/* ---- a processor that counts its instances ----------------------------------------------------- */
+/* ---- a processor that counts its instances -----------------------------------------------------
+ */
 
 static int processors_made, processors_gone;
 
@@ -217,15 +226,27 @@ static void count_destroy(void *instance)
 {
     processors_gone++;
 }
-static const struct flue_component counter = {
-    .kind = FLUE_PROCESSOR, .name = "counter", .signals = FLUE_PROFILES, .summary = "test",
-    .fields = no_fields, .create = count_create, .push = count_push, .destroy = count_destroy};
+static const struct flue_component counter = {.kind = FLUE_PROCESSOR,
+                                              .name = "counter",
+                                              .signals = FLUE_PROFILES,
+                                              .summary = "test",
+                                              .fields = no_fields,
+                                              .create = count_create,
+                                              .push = count_push,
+                                              .destroy = count_destroy};
 
-static const struct flue_component *const registry[] = {
-    &probe_component, &counter, &flue_exporter_debug, &flue_exporter_nop, &stuck, &unmakeable,
-    &unstartable, &flue_extension_health_check, NULL};
+static const struct flue_component *const registry[] = {&probe_component,
+                                                        &counter,
+                                                        &flue_exporter_debug,
+                                                        &flue_exporter_nop,
+                                                        &stuck,
+                                                        &unmakeable,
+                                                        &unstartable,
+                                                        &flue_extension_health_check,
+                                                        NULL};
 
-/* ---- helpers ----------------------------------------------------------------------------------- */
+/* ---- helpers -----------------------------------------------------------------------------------
+ */
 
 struct running {
     struct flue_configuration *configuration;
@@ -300,11 +321,11 @@ static int ask(const char *address, const char *method, const char *path)
 }
 
 #define ENDPOINTS                                                                                  \
-    "receivers: {probe: {endpoint: \"127.0.0.1:0\"}}\n"                                           \
+    "receivers: {probe: {endpoint: \"127.0.0.1:0\"}}\n"                                            \
     "extensions: {health_check: {endpoint: \"127.0.0.1:0\"}}\n"
 #define SERVICE                                                                                    \
     "service:\n  extensions: [health_check]\n"                                                     \
-    "  telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: localhost, port: "   \
+    "  telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: localhost, port: "    \
     "0}}}}]}}\n"
 
 static void whole_life(void **state)
@@ -404,8 +425,8 @@ static void health_while_draining(void **state)
         sched_yield();
     assert_non_null(strstr(answer, "\r\n\r\nnot now"));
     assert_false(atomic_load(&stopping.done));
-    /* A reset, since a client may end its side and still wait. The last request is over, and the drain
-     * ends long before its 60 s. */
+    /* A reset, since a client may end its side and still wait. The last request is over, and the
+     * drain ends long before its 60 s. */
     struct linger reset = {1, 0};
     uint64_t closed = flue_monotonic_ns();
     setsockopt(open, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -466,8 +487,8 @@ static void debug_says(void **state)
         {"{}", "resources=1 profiles=1 samples=7 bytes=100 form=otlp", "index=", 4, 4},
         {"{verbosity: normal}", "index=0 service.name=checkout", "cpus", 4, 4},
         {"{verbosity: detailed}",
-         "service.name=\\\"check\\\\\\\"out\\\" cpus=4 on=true load=0.5 id=(3 bytes)",
-         "cut=true", 4, 4},
+         "service.name=\\\"check\\\\\\\"out\\\" cpus=4 on=true load=0.5 id=(3 bytes)", "cut=true",
+         4, 4},
         /* A second may end between two of the four. */
         {"{sampling_initial: 1, sampling_thereafter: 0}", "samples=7", "index=", 1, 2},
         {"{sampling_initial: 0, sampling_thereafter: 3}", "samples=7", "index=", 2, 3},
@@ -486,8 +507,8 @@ static void debug_says(void **state)
             fail_msg("%s", r.error.text);
         flue_log_configure(FLUE_INFO, false, log);
         for (int j = 0; j < 4; j++)
-            assert_int_equal(
-                ask(flue_service_address(r.service, "127.0.0.1:0"), "POST", "/push"), 200);
+            assert_int_equal(ask(flue_service_address(r.service, "127.0.0.1:0"), "POST", "/push"),
+                             200);
         flue_log_configure(FLUE_ERROR, false, 2);
         flue_service_stop(r.service, NULL, NULL, NULL);
         finish(&r);
