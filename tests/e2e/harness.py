@@ -21,10 +21,18 @@ BIN = pathlib.Path(os.environ.get("FLUE_TEST_BIN", pathlib.Path.home() / ".cache
 GRPC_PATH = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
 
 
+handed_out = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody listens on and that was not given to another part of this run."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in handed_out:
+            handed_out.add(port)
+            return port
 
 
 def wait_for(condition, timeout=20.0, what="condition"):
