@@ -463,6 +463,11 @@ static enum flue_code start(void *instance, struct flue_error *error)
                            &receiver->route, 1, error);
 }
 
+/* The instance lies in the arena of its graph. */
+static void destroy(void *instance)
+{
+}
+
 const struct flue_component flue_receiver_pprof = {
     .kind = FLUE_RECEIVER,
     .name = "pprof",
@@ -474,4 +479,5 @@ const struct flue_component flue_receiver_pprof = {
     .check = check,
     .create = create,
     .start = start,
+    .destroy = destroy,
 };

@@ -195,6 +195,11 @@ void pyroscope_send(struct pyroscope_sending *sending, struct flue_payload *payl
     flue_delivery_end(delivery);
 }
 
+/* The instance lies in the arena of its graph. */
+static void destroy(void *instance)
+{
+}
+
 const struct flue_component flue_receiver_pyroscope = {
     .kind = FLUE_RECEIVER,
     .name = "pyroscope",
@@ -206,4 +211,5 @@ const struct flue_component flue_receiver_pyroscope = {
     .check = check,
     .create = create,
     .start = start,
+    .destroy = destroy,
 };
