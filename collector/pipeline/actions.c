@@ -28,8 +28,9 @@ const struct flue_field flue_action_fields[] = {
     FLUE_STRING(struct flue_action_config, from_context,
                 .help = "metadata.HEADER (several values are joined with ;) or client.address"),
     FLUE_STRING(struct flue_action_config, pattern,
-                .help = "POSIX extended regular expression with (?P<name>...) groups; for extract on "
-                        "the value, for delete and hash on the keys"),
+                .help =
+                    "POSIX extended regular expression with (?P<name>...) groups; for extract on "
+                    "the value, for delete and hash on the keys"),
     FLUE_STRING(struct flue_action_config, converted_type, .help = "int, double or string"),
     FLUE_FIELDS_END};
 
@@ -76,14 +77,14 @@ static void check_action(const struct flue_action_config *action, const char *pa
     bool patterned = action->action == FLUE_ACTION_DELETE || action->action == FLUE_ACTION_HASH;
 
     if ((!action->key || !*action->key) && !(patterned && action->pattern))
-        flue_check_fail(check, path, patterned ? "%s needs a `key` or a `pattern`" : "%s needs a `key`",
-                        name);
+        flue_check_fail(check, path,
+                        patterned ? "%s needs a `key` or a `pattern`" : "%s needs a `key`", name);
     if (is_setter(action) && sources != 1)
         flue_check_fail(check, path,
                         "%s needs exactly one of `value`, `from_attribute`, `from_context`", name);
     if (!is_setter(action) && sources)
-        flue_check_fail(check, path,
-                        "%s does not use `value`, `from_attribute` or `from_context`", name);
+        flue_check_fail(check, path, "%s does not use `value`, `from_attribute` or `from_context`",
+                        name);
     if (action->pattern && (is_setter(action) || action->action == FLUE_ACTION_CONVERT))
         flue_check_fail(check, path, "%s does not use `pattern`", name);
     else if (action->pattern)
@@ -99,9 +100,10 @@ static void check_action(const struct flue_action_config *action, const char *pa
     }
     if (action->from_context && strncmp(action->from_context, "metadata.", 9) != 0 &&
         strcmp(action->from_context, "client.address") != 0)
-        flue_check_fail(check, path,
-                        "from_context: `%s` is not supported; use metadata.HEADER or client.address",
-                        action->from_context);
+        flue_check_fail(
+            check, path,
+            "from_context: `%s` is not supported; use metadata.HEADER or client.address",
+            action->from_context);
 }
 
 void flue_actions_check(const struct flue_list *list, const char *path, struct flue_check *check)
@@ -223,7 +225,8 @@ static enum flue_code compile_constants(struct flue_actions *actions, struct ste
     } else {
         for (size_t i = 0; i < count; i++)
             items[i] = (struct flue_attribute){flue_bytes_of(list[i].key), list[i].value};
-        code = flue_attribute_block(actions->encode, &arena, items, count, &step->set, &step->block, error);
+        code = flue_attribute_block(actions->encode, &arena, items, count, &step->set, &step->block,
+                                    error);
     }
     flue_arena_destroy(&arena);
     return code;
@@ -343,7 +346,8 @@ static enum flue_code set_one(struct run *run, enum flue_set_mode mode, struct f
     struct flue_attribute item = {key, value};
     struct flue_attribute_set set;
     struct flue_block *block = NULL;
-    enum flue_code code = flue_attribute_block(run->actions->encode, &run->at->arena, &item, 1, &set, &block, run->error);
+    enum flue_code code = flue_attribute_block(run->actions->encode, &run->at->arena, &item, 1,
+                                               &set, &block, run->error);
 
     if (code == FLUE_OK)
         code = run->payload->ops->attributes_set(run->payload, run->resource, &set, mode, block,
@@ -387,7 +391,8 @@ static enum flue_code set_from_context(struct run *run, const struct step *step)
 }
 
 /* The value as the Collector feeds it to SHA-1: text as it is, a bool one byte, numbers eight. */
-static enum flue_code hash_one(struct run *run, struct flue_bytes key, const struct flue_value *value)
+static enum flue_code hash_one(struct run *run, struct flue_bytes key,
+                               const struct flue_value *value)
 {
     uint8_t raw[8], digest[EVP_MAX_MD_SIZE];
     char hex[2 * EVP_MAX_MD_SIZE];
@@ -401,8 +406,10 @@ static enum flue_code hash_one(struct run *run, struct flue_bytes key, const str
         raw[0] = value->boolean;
         input.size = 1;
     } else if (value->type == FLUE_VALUE_INT || value->type == FLUE_VALUE_DOUBLE) {
-        memcpy(&bits, value->type == FLUE_VALUE_INT ? (const void *)&value->integer
-                                                    : (const void *)&value->number, 8);
+        memcpy(&bits,
+               value->type == FLUE_VALUE_INT ? (const void *)&value->integer
+                                             : (const void *)&value->number,
+               8);
         for (unsigned i = 0; i < 8; i++)
             raw[i] = (uint8_t)(bits >> 8 * i);
         input.size = 8;
@@ -427,7 +434,8 @@ static bool matches(regex_t *regex, struct flue_bytes text, regmatch_t *groups, 
         return false;
     groups[0].rm_so = 0;
     groups[0].rm_eo = (regoff_t)text.size;
-    return regexec(regex, text.size ? (const char *)text.data : "", count, groups, REG_STARTEND) == 0;
+    return regexec(regex, text.size ? (const char *)text.data : "", count, groups, REG_STARTEND) ==
+           0;
 }
 
 static bool match_key(void *arg, const struct flue_attribute *attribute)
@@ -497,14 +505,13 @@ static enum flue_code extract(struct run *run, const struct step *step)
         if (groups[i].rm_so >= 0)
             part = flue_bytes(value.text.data + groups[i].rm_so,
                               (size_t)(groups[i].rm_eo - groups[i].rm_so));
-        items[count++] =
-            (struct flue_attribute){flue_bytes_of(step->pattern->names[i]),
-                                    {.type = FLUE_VALUE_STRING, .text = part}};
+        items[count++] = (struct flue_attribute){flue_bytes_of(step->pattern->names[i]),
+                                                 {.type = FLUE_VALUE_STRING, .text = part}};
     }
     struct flue_attribute_set set;
     struct flue_block *block = NULL;
-    enum flue_code code =
-        flue_attribute_block(run->actions->encode, &run->at->arena, items, count, &set, &block, run->error);
+    enum flue_code code = flue_attribute_block(run->actions->encode, &run->at->arena, items, count,
+                                               &set, &block, run->error);
     if (code == FLUE_OK)
         code = run->payload->ops->attributes_set(run->payload, run->resource, &set, FLUE_SET_UPSERT,
                                                  block, run->error);
@@ -517,7 +524,10 @@ static size_t format_double(double number, char *out, size_t room)
 {
     int digits = 1;
     if (isnan(number) || isinf(number))
-        return (size_t)snprintf(out, room, "%s", isnan(number) ? "NaN" : number > 0 ? "+Inf" : "-Inf");
+        return (size_t)snprintf(out, room, "%s",
+                                isnan(number) ? "NaN"
+                                : number > 0  ? "+Inf"
+                                              : "-Inf");
     for (; digits < 17; digits++) {
         (void)snprintf(out, room, "%.*e", digits - 1, number);
         if (strtod(out, NULL) == number)
@@ -586,7 +596,8 @@ static enum flue_code convert(struct run *run, const struct step *step)
     } else {
         to.type = FLUE_VALUE_STRING;
         if (value.type == FLUE_VALUE_INT)
-            to.text = flue_bytes(text, (size_t)snprintf(text, sizeof text, "%" PRId64, value.integer));
+            to.text =
+                flue_bytes(text, (size_t)snprintf(text, sizeof text, "%" PRId64, value.integer));
         else if (value.type == FLUE_VALUE_DOUBLE)
             to.text = flue_bytes(text, format_double(value.number, text, sizeof text));
         else if (value.type == FLUE_VALUE_BOOL)

@@ -1,14 +1,16 @@
 /* actions.h: a list of edits of resource attributes, shared by the processors `resource` and
- * `attributes` (the Collector's attraction: insert, update, upsert, delete, hash, extract, convert).
+ * `attributes` (the Collector's attraction: insert, update, upsert, delete, hash, extract,
+ * convert).
  *
  * Knows no encoding: the caller hands in flue_otlp_attribute_set. Constant actions that follow each
  * other with one mode are one pre-encoded set, made at create. The rest is done per resource.
  *
- * Patterns are POSIX extended regular expressions (regcomp) with what people write for the Collector
- * translated: named groups (?P<name>...) and (?<name>...), groups without capture (?:...), a leading
+ * Patterns are POSIX extended regular expressions (regcomp) with what people write for the
+ * Collector translated: named groups (?P<name>...) and (?<name>...), groups without capture
+ * (?:...), a leading
  * (?i), and \d \D \w \W \s \S, also within brackets (\D \W \S not there). Lazy quantifiers,
- * look-around and back-references are refused when the configuration is read. The longest match wins,
- * as POSIX says, not the first alternative. Values over 4 KiB are not matched.
+ * look-around and back-references are refused when the configuration is read. The longest match
+ * wins, as POSIX says, not the first alternative. Values over 4 KiB are not matched.
  */
 #ifndef FLUE_PIPELINE_ACTIONS_H
 #define FLUE_PIPELINE_ACTIONS_H
@@ -40,8 +42,8 @@ typedef enum flue_code (*flue_encode_attributes)(struct flue_arena *arena,
                                                  const struct flue_attribute *items, size_t count,
                                                  struct flue_attribute_set *out,
                                                  struct flue_error *error);
-/* A set that lies whole in a block of its own (one reference, the caller's), so that payloads can keep
- * it alive. `arena` is for encoding only. */
+/* A set that lies whole in a block of its own (one reference, the caller's), so that payloads can
+ * keep it alive. `arena` is for encoding only. */
 enum flue_code flue_attribute_block(flue_encode_attributes encode, struct flue_arena *arena,
                                     const struct flue_attribute *items, size_t count,
                                     struct flue_attribute_set *set, struct flue_block **block,

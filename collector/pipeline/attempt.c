@@ -197,7 +197,8 @@ void flue_attempt_start(struct flue_item *item)
 
 static void again(struct flue_timer *timer)
 {
-    struct flue_item *item = (struct flue_item *)((char *)timer - offsetof(struct flue_item, timer));
+    struct flue_item *item =
+        (struct flue_item *)((char *)timer - offsetof(struct flue_item, timer));
     struct flue_exporter_loop *at = item->at;
 
     flue_item_unlist(item);
@@ -213,8 +214,8 @@ static uint64_t next_wait(struct flue_item *item, const struct flue_error *error
     const struct flue_retry_config *retry = &item->at->exporter->settings.retry_on_failure;
     double interval = (double)item->interval_ns;
     double unit = (double)(flue_random_u64() >> 11) * 0x1p-53;
-    double wait = interval * (1 - retry->randomization_factor +
-                              2 * retry->randomization_factor * unit);
+    double wait =
+        interval * (1 - retry->randomization_factor + 2 * retry->randomization_factor * unit);
     double grown = interval * retry->multiplier;
     uint64_t stated = (uint64_t)error->retry_after_ms * 1000000u;
 
@@ -231,8 +232,8 @@ static void retry(struct flue_item *item, const struct flue_error *error)
 
     if (item->giving_up) {
         struct flue_error gone;
-        (void)flue_fail(&gone, (enum flue_code)item->giving_up, "given up; the last error was: %.300s",
-                        error->text);
+        (void)flue_fail(&gone, (enum flue_code)item->giving_up,
+                        "given up; the last error was: %.300s", error->text);
         flue_item_fail(item, FLUE_DROP_SHUTDOWN, FLUE_RESULT_FAILED, &gone);
         return;
     }
@@ -346,9 +347,8 @@ void flue_send_ok(struct flue_send *send)
 
 void flue_send_fail(struct flue_send *send, const struct flue_error *error)
 {
-    struct flue_verdict verdict = {.kind = flue_code_facts(error->code)->retryable ? FLUE_RETRY
-                                                                                   : FLUE_DROP,
-                                   .error = *error};
+    struct flue_verdict verdict = {
+        .kind = flue_code_facts(error->code)->retryable ? FLUE_RETRY : FLUE_DROP, .error = *error};
     flue_send_done(send, &verdict);
 }
 
@@ -439,9 +439,9 @@ bool flue_item_split(struct flue_item *item, uint64_t max, bool by_bytes, struct
     struct flue_item *next;
 
     cut.last = &cut.first;
-    enum flue_code code = batch->payload->ops->split(batch->payload, max ? max : 1, by_bytes,
-                                                     &item->counts, batch->account, cut_part, &cut,
-                                                     error);
+    enum flue_code code =
+        batch->payload->ops->split(batch->payload, max ? max : 1, by_bytes, &item->counts,
+                                   batch->account, cut_part, &cut, error);
     if (code == FLUE_OK && cut.failed)
         code = flue_fail(error, FLUE_NO_MEMORY, "no memory for the parts of a large request");
     if (code == FLUE_OK && cut.count < 2)
@@ -512,8 +512,9 @@ void flue_item_give_up(struct flue_item *item, enum flue_code why)
     if (item->giving_up)
         return;
     item->giving_up = (uint8_t)why;
-    (void)flue_fail(&error, why, "%s", why == FLUE_CANCELLED ? "the sender went away"
-                                                             : "shut down before it was sent");
+    (void)flue_fail(&error, why, "%s",
+                    why == FLUE_CANCELLED ? "the sender went away"
+                                          : "shut down before it was sent");
     switch (item->state) {
     case FLUE_ITEM_SENDING:
         if (item->send.cancel)

@@ -1,4 +1,5 @@
-/* delivery.c: reserve everywhere, send where there is no queue, then commit; and the answer back. */
+/* delivery.c: reserve everywhere, send where there is no queue, then commit; and the answer back.
+ */
 #include "collector/pipeline/item.h"
 #include "collector/base/clock.h"
 #include <stdio.h>
@@ -244,10 +245,9 @@ static void settle(struct flue_delivery *delivery)
         }
         if (item->result == FLUE_RESULT_SKIPPED || item->result == FLUE_RESULT_REFUSED) {
             flue_ledger_add(ledger, loop, FLUE_ROW_RECEIVED, counts);
-            flue_ledger_drop(ledger,
-                             item->result == FLUE_RESULT_SKIPPED ? FLUE_DROP_QUEUE_FULL
-                                                                 : item->reason,
-                             counts);
+            flue_ledger_drop(
+                ledger, item->result == FLUE_RESULT_SKIPPED ? FLUE_DROP_QUEUE_FULL : item->reason,
+                counts);
             flue_counts_add(&delivery->outcome.dropped, counts);
         }
         link = &item->sibling;
@@ -415,8 +415,7 @@ void flue_delivery_no_room(struct flue_delivery *delivery, const struct flue_err
 
     for (struct flue_item *item = delivery->first; item; item = item->sibling) {
         if (item->at == delivery->room_at) {
-            flue_metric_add(item->at->exporter->enqueue_failed,
-                            (int64_t)item->counts.samples);
+            flue_metric_add(item->at->exporter->enqueue_failed, (int64_t)item->counts.samples);
             refused_item(item, loop);
         }
     }

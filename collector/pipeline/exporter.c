@@ -1,4 +1,5 @@
-/* exporter.c: the life of an exporter: made, started, drained, taken down; its metrics; its items. */
+/* exporter.c: the life of an exporter: made, started, drained, taken down; its metrics; its items.
+ */
 #include "collector/pipeline/item.h"
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
@@ -124,15 +125,16 @@ static void make_metrics(struct flue_exporter *exporter)
     const struct flue_label own[] = {{"exporter", exporter->id}, {NULL, NULL}};
     const struct flue_label typed[] = {
         {"exporter", exporter->id}, {"data_type", "profiles"}, {NULL, NULL}};
-    static const double sizes[] = {10,    25,    50,    75,    100,   250,   500,   750,
-                                   1000,  2000,  3000,  4000,  5000,  6000,  7000,  8000,
-                                   9000,  10000, 20000, 30000, 50000, 100000};
+    static const double sizes[] = {10,   25,    50,    75,    100,   250,   500,  750,
+                                   1000, 2000,  3000,  4000,  5000,  6000,  7000, 8000,
+                                   9000, 10000, 20000, 30000, 50000, 100000};
     struct flue_metrics *metrics = exporter->metrics;
 
     flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_profile_samples",
                          "samples that the destination has taken", own, read_sent, exporter);
-    exporter->send_failed = flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_profile_samples",
-                                        "samples whose sending failed for good", own);
+    exporter->send_failed =
+        flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_profile_samples",
+                    "samples whose sending failed for good", own);
     exporter->enqueue_failed =
         flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_profile_samples",
                     "samples that found no room in the queue", own);

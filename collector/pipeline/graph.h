@@ -36,8 +36,8 @@ enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct f
 const char *flue_exporter_id(const struct flue_exporter *exporter);
 /* component->start. */
 enum flue_code flue_exporter_start(struct flue_exporter *exporter, struct flue_error *error);
-/* Takes nothing more. What waits is sent until the deadline (monotonic ns); then what is in flight is
- * cancelled and the rest dropped with reason "shutdown". Returns at once; the loops run. */
+/* Takes nothing more. What waits is sent until the deadline (monotonic ns); then what is in flight
+ * is cancelled and the rest dropped with reason "shutdown". Returns at once; the loops run. */
 void flue_exporter_stop(struct flue_exporter *exporter, uint64_t deadline_ns);
 /* Poll it: once nothing is left it stops the component too, and is true when that has stopped. */
 bool flue_exporter_stopped(struct flue_exporter *exporter);
@@ -50,7 +50,8 @@ struct flue_exporter_state {
     uint64_t lost_items;
 };
 void flue_exporter_state(const struct flue_exporter *exporter, struct flue_exporter_state *out);
-/* component->destroy, then what is still held (counted as lost). The loops are stopped. NULL: fine. */
+/* component->destroy, then what is still held (counted as lost). The loops are stopped. NULL: fine.
+ */
 void flue_exporter_destroy(struct flue_exporter *exporter);
 
 /* ---- pipelines ------------------------------------------------------------------------------- */
@@ -84,8 +85,8 @@ bool flue_pipeline_stopped(struct flue_pipeline *pipeline);
 void flue_pipeline_destroy(struct flue_pipeline *pipeline); /* NULL: fine */
 
 /* All pipelines of one signal that name a receiver, in the order of the configuration. A request's
- * bytes exist once however many pipelines share them, so they are charged once: to the account of the
- * first. NULL without memory. */
+ * bytes exist once however many pipelines share them, so they are charged once: to the account of
+ * the first. NULL without memory. */
 struct flue_consumer *flue_consumer_new(struct flue_pipeline *const *pipelines, size_t count);
 void flue_consumer_destroy(struct flue_consumer *consumer); /* NULL: fine */
 

@@ -1,15 +1,15 @@
 /* item.h: what the parts of the engine know of each other (pipeline/ only).
  *
- * An item is one batch on its way to one exporter, with everything it needs embedded: its place in a
- * delivery, in a list of its exporter, its timer, its reservation. It lives on one loop.
+ * An item is one batch on its way to one exporter, with everything it needs embedded: its place in
+ * a delivery, in a list of its exporter, its timer, its reservation. It lives on one loop.
  *
  *   JOINED -> RESERVED -> (BATCHING ->) READY -> SENDING <-> BACKOFF -> ENDED
  *   JOINED -> SENDING (no queue)
  *   SENDING -> GROUP (cut into parts; ends with the last of them)
  *   BATCHING -> MERGED (its sender waits; ends with the item that carries it)
  *
- * "counted": the ledger's received includes it, nobody waits for it. Otherwise its delivery, group or
- * carrier is told the result, and decides what is counted.
+ * "counted": the ledger's received includes it, nobody waits for it. Otherwise its delivery, group
+ * or carrier is told the result, and decides what is counted.
  */
 #ifndef FLUE_PIPELINE_ITEM_H
 #define FLUE_PIPELINE_ITEM_H
@@ -49,11 +49,11 @@ struct flue_item {
     enum flue_item_state state;
     enum flue_item_result result;
     bool counted, place, started, in_line; /* in_line: stands in queued_items */
-    uint8_t giving_up;      /* enum flue_code: CANCELLED or SHUTTING_DOWN */
-    unsigned reason;        /* of REFUSED: enum flue_drop_reason */
-    uint64_t units, bytes;  /* reserved */
-    uint64_t first_ns;      /* of the first attempt */
-    uint64_t interval_ns;   /* the next wait, before jitter */
+    uint8_t giving_up;                     /* enum flue_code: CANCELLED or SHUTTING_DOWN */
+    unsigned reason;                       /* of REFUSED: enum flue_drop_reason */
+    uint64_t units, bytes;                 /* reserved */
+    uint64_t first_ns;                     /* of the first attempt */
+    uint64_t interval_ns;                  /* the next wait, before jitter */
     struct flue_timer timer;
     struct flue_item_list *list;
     struct flue_item *previous, *next; /* in `list`, or the free list */
@@ -64,8 +64,8 @@ struct flue_item {
     struct flue_item *sibling;         /* next in the delivery or group */
     unsigned open_parts;
     bool any_taken, any_failed;
-    struct flue_counts rejected;       /* by a partial success, or parts refused for good */
-    struct flue_error *error;          /* of a group: its first failure; rare */
+    struct flue_counts rejected; /* by a partial success, or parts refused for good */
+    struct flue_error *error;    /* of a group: its first failure; rare */
 };
 
 /* One pipeline's way to one exporter; owned by the exporter. */
@@ -126,7 +126,7 @@ struct flue_exporter {
     bool component_stopping;
     uint64_t stop_deadline_ns;
     _Alignas(64) _Atomic uint64_t used_units, used_bytes;
-    _Alignas(64) _Atomic uint64_t places; /* in use */
+    _Alignas(64) _Atomic uint64_t places;         /* in use */
     _Atomic uint64_t place_waiters, room_waiters; /* bit per loop */
 };
 
@@ -164,8 +164,8 @@ void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_resu
 void flue_item_leave_line(struct flue_item *item);
 /* CANCELLED or SHUTTING_DOWN: ends now, or as soon as the exporter has ended its attempt. */
 void flue_item_give_up(struct flue_item *item, enum flue_code why);
-/* Cuts `item` (in no list, no attempt running); its parts are ready to be sent. False and *error: it
- * stays as it was. FLUE_TOO_LARGE: there is nothing to cut. */
+/* Cuts `item` (in no list, no attempt running); its parts are ready to be sent. False and *error:
+ * it stays as it was. FLUE_TOO_LARGE: there is nothing to cut. */
 bool flue_item_split(struct flue_item *item, uint64_t max, bool by_bytes, struct flue_error *error);
 
 /* batcher.c */

@@ -10,8 +10,8 @@
  * still has is "refused" and stands outside the balance. A send whose sender waits for the result
  * (no queue, or wait_for_result) is received when the destination has taken it.
  *
- * One writer per loop: a row is changed by a plain load and store on the loop's own cache lines, and
- * summed when it is read. Drops are rare and shared.
+ * One writer per loop: a row is changed by a plain load and store on the loop's own cache lines,
+ * and summed when it is read. Drops are rare and shared.
  */
 #ifndef FLUE_PIPELINE_LEDGER_H
 #define FLUE_PIPELINE_LEDGER_H
@@ -50,7 +50,7 @@ struct flue_ledger_reader { /* what the metrics page reads */
 struct flue_ledger {
     struct flue_ledger_loop *loops;
     unsigned loop_count;
-    const char *family;             /* "exporter" or "pipeline" */
+    const char *family;              /* "exporter" or "pipeline" */
     const char *exporter, *pipeline; /* labels; exporter may be NULL */
     struct flue_metrics *metrics;
     _Atomic(struct flue_metric *) drops[FLUE_DROP_REASONS][3];
@@ -58,13 +58,14 @@ struct flue_ledger {
     struct flue_ledger_reader readers[FLUE_ROWS][3];
 };
 
-/* Registers <family>_<row>_{profiles,samples,bytes} for the rows in `rows` (1 << row). The names are
- * borrowed as long as the ledger. False without memory. */
+/* Registers <family>_<row>_{profiles,samples,bytes} for the rows in `rows` (1 << row). The names
+ * are borrowed as long as the ledger. False without memory. */
 bool flue_ledger_init(struct flue_ledger *ledger, const char *family, const char *exporter,
                       const char *pipeline, unsigned rows, unsigned loop_count,
                       struct flue_metrics *metrics);
 void flue_ledger_destroy(struct flue_ledger *ledger);
-void flue_ledger_drop(struct flue_ledger *ledger, unsigned reason, const struct flue_counts *counts);
+void flue_ledger_drop(struct flue_ledger *ledger, unsigned reason,
+                      const struct flue_counts *counts);
 struct flue_counts flue_ledger_sum(const struct flue_ledger *ledger, enum flue_ledger_row row);
 struct flue_counts flue_ledger_dropped(const struct flue_ledger *ledger);
 

@@ -1,10 +1,10 @@
 /* queue.c: who may come in, who is sent next, and how loops share what a destination allows.
  *
  * Items stay on their loop; shared are two sums (what the queue holds, in units and bytes) and the
- * count of places (num_consumers). Nobody waits for a lock: a loop that finds no place or no room sets
- * its bit and looks once more; who gives something back looks at the bits afterwards. With sequential
- * consistency at least one of the two sees the other. A place is handed over whole (granted), so a
- * busy loop cannot keep all places from the others.
+ * count of places (num_consumers). Nobody waits for a lock: a loop that finds no place or no room
+ * sets its bit and looks once more; who gives something back looks at the bits afterwards. With
+ * sequential consistency at least one of the two sees the other. A place is handed over whole
+ * (granted), so a busy loop cannot keep all places from the others.
  */
 #include "collector/pipeline/item.h"
 #include "collector/base/clock.h"
@@ -63,10 +63,11 @@ enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *err
         fits = false;
     }
     if (!fits) {
-        (void)flue_fail(error, FLUE_OVERLOADED,
-                        "the queue of exporter %s is full (sending_queue.queue_size %lld, max_bytes "
-                        "%lld); send again later",
-                        exporter->id, (long long)queue->queue_size, (long long)queue->max_bytes);
+        (void)flue_fail(
+            error, FLUE_OVERLOADED,
+            "the queue of exporter %s is full (sending_queue.queue_size %lld, max_bytes "
+            "%lld); send again later",
+            exporter->id, (long long)queue->queue_size, (long long)queue->max_bytes);
         if (error)
             error->retry_after_ms = FULL_RETRY_MS;
         return FLUE_OVERLOADED;
@@ -319,9 +320,9 @@ void flue_queue_expire(struct flue_exporter_loop *at)
 
 static void drain_timeout(struct flue_timer *timer)
 {
-    flue_queue_expire((struct flue_exporter_loop *)((char *)timer - offsetof(
-                                                                        struct flue_exporter_loop,
-                                                                        drain_timer)));
+    flue_queue_expire(
+        (struct flue_exporter_loop *)((char *)timer -
+                                      offsetof(struct flue_exporter_loop, drain_timer)));
 }
 
 void flue_queue_stop(struct flue_task *task)
@@ -346,7 +347,8 @@ void flue_queue_stop(struct flue_task *task)
             flue_timer_arm(at->loop, &item->timer, now);
     if (atomic_load_explicit(&at->live, memory_order_relaxed) > 0) {
         at->drain_timer.fire = drain_timeout;
-        flue_timer_arm(at->loop, &at->drain_timer, at->drain_deadline_ns ? at->drain_deadline_ns : 1);
+        flue_timer_arm(at->loop, &at->drain_timer,
+                       at->drain_deadline_ns ? at->drain_deadline_ns : 1);
     }
     flue_queue_pump(at);
 }

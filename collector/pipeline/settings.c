@@ -63,7 +63,8 @@ const struct flue_field flue_retry_fields[] = {
     FLUE_FLOAT(struct flue_retry_config, multiplier, .def = "1.5",
                .help = "each wait is this times the one before"),
     FLUE_DURATION(struct flue_retry_config, max_interval, .def = "30s", .minimum = 0,
-                  .maximum = DAY, .help = "the longest wait; the destination's own is obeyed above it"),
+                  .maximum = DAY,
+                  .help = "the longest wait; the destination's own is obeyed above it"),
     FLUE_DURATION(struct flue_retry_config, max_elapsed_time, .def = "300s", .minimum = 0,
                   .maximum = 365 * DAY, .help = "give up after this time; 0: never"),
     FLUE_FIELDS_END};
@@ -103,8 +104,9 @@ static void check_queue(const struct flue_queue_config *queue, struct flue_check
         flue_check_fail(check, "sending_queue.on_overflow",
                         "`drop` and `block_on_overflow: true` exclude each other: choose one");
     if (queue->wait_for_result && queue->on_overflow == FLUE_OVERFLOW_DROP)
-        flue_check_warn(check, "sending_queue.on_overflow",
-                        "with `wait_for_result: true` a sender is told success for what is dropped");
+        flue_check_warn(
+            check, "sending_queue.on_overflow",
+            "with `wait_for_result: true` a sender is told success for what is dropped");
     if (!batch)
         return;
     if (batch->flush_timeout <= 0)
@@ -131,8 +133,8 @@ void flue_exporter_settings_check(const struct flue_exporter_settings *settings,
     if (!retry->enabled)
         return;
     if (!(retry->randomization_factor >= 0 && retry->randomization_factor <= 1))
-        flue_check_fail(check, "retry_on_failure.randomization_factor",
-                        "%g is not within 0 to 1", retry->randomization_factor);
+        flue_check_fail(check, "retry_on_failure.randomization_factor", "%g is not within 0 to 1",
+                        retry->randomization_factor);
     if (!(retry->multiplier >= 0 && retry->multiplier <= 1000))
         flue_check_fail(check, "retry_on_failure.multiplier", "%g is not within 0 to 1000",
                         retry->multiplier);

@@ -1,10 +1,10 @@
 /* settings.h: the keys that the engine gives to every exporter: sending_queue, retry_on_failure,
- * timeout. Names, units and defaults are the Collector's (exporterhelper, configretry), and two keys
- * are ours: sending_queue.max_bytes (every queue is bounded in bytes too) and
+ * timeout. Names, units and defaults are the Collector's (exporterhelper, configretry), and two
+ * keys are ours: sending_queue.max_bytes (every queue is bounded in bytes too) and
  * sending_queue.on_overflow.
  *
- * The service binds struct flue_exporter_settings beside an exporter's own struct, from the same YAML
- * block, by the table that flue_exporter_fields makes for the component.
+ * The service binds struct flue_exporter_settings beside an exporter's own struct, from the same
+ * YAML block, by the table that flue_exporter_fields makes for the component.
  */
 #ifndef FLUE_PIPELINE_SETTINGS_H
 #define FLUE_PIPELINE_SETTINGS_H
@@ -50,8 +50,8 @@ extern const struct flue_field flue_queue_fields[];
 extern const struct flue_field flue_retry_fields[];
 
 /* The table of struct flue_exporter_settings for one component: empty with no_queue, without
- * `timeout` with no_timeout, and with the component's own default of it. Holds its texts, so it must
- * not move while `fields` is in use. */
+ * `timeout` with no_timeout, and with the component's own default of it. Holds its texts, so it
+ * must not move while `fields` is in use. */
 struct flue_exporter_fields {
     struct flue_field fields[4];
     char timeout_def[32];

@@ -1,7 +1,7 @@
-/* attributes.c: the Collector's attributes processor (key `actions`). Profiles have no attributes of
- * their own that a user sets, so it acts on the attributes of their resources, as `resource` does. In
- * pprof form a resource is a series and its labels are the attributes. The edits themselves:
- * collector/pipeline/actions.h. */
+/* attributes.c: the Collector's attributes processor (key `actions`). Profiles have no attributes
+ * of their own that a user sets, so it acts on the attributes of their resources, as `resource`
+ * does. In pprof form a resource is a series and its labels are the attributes. The edits
+ * themselves: collector/pipeline/actions.h. */
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* memory_limiter.c: keeps the process below a limit by refusing new data in time.
  *
- * Two measures: the bytes that the pipelines are charged for (known at every moment), and the resident
- * size of the process (read each check_interval on one loop, never on the data path). Above the soft
- * limit (limit - spike) by either, a batch is refused with a retryable error and the time of the next
- * check. The process's budget is lowered to the limit when it starts, so that above it a request is
- * refused before its body is read. What was accepted before is never dropped.
+ * Two measures: the bytes that the pipelines are charged for (known at every moment), and the
+ * resident size of the process (read each check_interval on one loop, never on the data path).
+ * Above the soft limit (limit - spike) by either, a batch is refused with a retryable error and the
+ * time of the next check. The process's budget is lowered to the limit when it starts, so that
+ * above it a request is refused before its body is read. What was accepted before is never dropped.
  *
  * When the resident size is over the soft limit, memory that is kept for reuse is given back first.
  * There is no garbage collector, so the Collector's gc keys have no effect.
@@ -37,9 +37,10 @@ static const struct flue_field memory_limiter_fields[] = {
     FLUE_INT(struct memory_limiter_config, spike_limit_mib, .def = "0", .minimum = 0,
              .maximum = INT64_C(1) << 32, .unit = "MiB",
              .help = "room for what is accepted between two checks; 0: 20 % of the limit"),
-    FLUE_INT(struct memory_limiter_config, limit_percentage, .def = "0", .minimum = 0, .maximum = 100,
-             .unit = "%", .help = "of the memory that the cgroup, else the machine has; used when "
-                                  "limit_mib is 0"),
+    FLUE_INT(struct memory_limiter_config, limit_percentage, .def = "0", .minimum = 0,
+             .maximum = 100, .unit = "%",
+             .help = "of the memory that the cgroup, else the machine has; used when "
+                     "limit_mib is 0"),
     FLUE_INT(struct memory_limiter_config, spike_limit_percentage, .def = "0", .minimum = 0,
              .maximum = 100, .unit = "%", .help = "as spike_limit_mib, with limit_percentage"),
     FLUE_IGNORED("min_gc_interval_when_soft_limited", "there is no garbage collector"),
@@ -69,7 +70,8 @@ static void memory_limiter_check(const void *config, struct flue_check *check)
     if (c->check_interval <= 0)
         flue_check_fail(check, "check_interval", "must be greater than zero, for example 1s");
     if (!c->limit_mib && !c->limit_percentage)
-        flue_check_fail(check, "limit_mib", "`limit_mib` or `limit_percentage` must be greater than zero");
+        flue_check_fail(check, "limit_mib",
+                        "`limit_mib` or `limit_percentage` must be greater than zero");
     if (c->limit_mib && c->spike_limit_mib >= c->limit_mib)
         flue_check_fail(check, "spike_limit_mib", "%lld must be smaller than limit_mib %lld",
                         (long long)c->spike_limit_mib, (long long)c->limit_mib);
@@ -197,12 +199,12 @@ static void memory_limiter_push(struct flue_stage *stage, struct flue_batch *bat
         flue_stage_next(stage, batch, delivery);
         return;
     }
-    (void)flue_fail(&error, FLUE_OVERLOADED,
-                    "memory is short: %lld MiB %s, soft limit %lld MiB (memory_limiter: limit less "
-                    "spike); send again later",
-                    (long long)((used > limiter->soft ? used : atomic_load(&limiter->resident)) / MIB),
-                    used > limiter->soft ? "held by pipelines" : "resident",
-                    (long long)(limiter->soft / MIB));
+    (void)flue_fail(
+        &error, FLUE_OVERLOADED,
+        "memory is short: %lld MiB %s, soft limit %lld MiB (memory_limiter: limit less "
+        "spike); send again later",
+        (long long)((used > limiter->soft ? used : atomic_load(&limiter->resident)) / MIB),
+        used > limiter->soft ? "held by pipelines" : "resident", (long long)(limiter->soft / MIB));
     error.retry_after_ms = limiter->retry_after_ms;
     flue_metric_add(limiter->refused, (int64_t)batch->counts.samples);
     flue_delivery_refuse(delivery, &error);

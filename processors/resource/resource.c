@@ -1,6 +1,6 @@
-/* resource.c: edits the attributes of every resource of a batch (key `attributes`, as the Collector's
- * resource processor). In pprof form a resource is a series and its labels are the attributes. The
- * edits themselves: collector/pipeline/actions.h. */
+/* resource.c: edits the attributes of every resource of a batch (key `attributes`, as the
+ * Collector's resource processor). In pprof form a resource is a series and its labels are the
+ * attributes. The edits themselves: collector/pipeline/actions.h. */
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* otlp.c: OTLP profiles over gRPC and HTTP, protobuf and JSON.
  *
- * A body becomes one batch: checked and indexed (proto/otlp), named if it has no resource, pushed with
- * a delivery; the outcome becomes the answer in the sender's protocol (collector/net/rpc.h). Profiles
- * that were taken out are a partial success with the true count. Keys and defaults are the Collector's
- * otlp receiver's; profiles_url_path and service_name_headers are ours.
+ * A body becomes one batch: checked and indexed (proto/otlp), named if it has no resource, pushed
+ * with a delivery; the outcome becomes the answer in the sender's protocol (collector/net/rpc.h).
+ * Profiles that were taken out are a partial success with the true count. Keys and defaults are the
+ * Collector's otlp receiver's; profiles_url_path and service_name_headers are ours.
  *
  * Source: OTLP specification 1.11; otlp receiver of the OpenTelemetry Collector.
  */
@@ -38,7 +38,8 @@ static const struct flue_field http_fields[] = {
     FLUE_IGNORED("traces_url_path", "traces are not received yet"),
     FLUE_IGNORED("metrics_url_path", "metrics are not received"),
     FLUE_IGNORED("logs_url_path", "logs are not received"),
-    FLUE_SQUASH(struct otlp_http_config, server, struct flue_server_config, flue_server_http_fields),
+    FLUE_SQUASH(struct otlp_http_config, server, struct flue_server_config,
+                flue_server_http_fields),
     FLUE_FIELDS_END};
 
 static const struct flue_field protocol_fields[] = {
@@ -235,8 +236,8 @@ static struct flue_account *otlp_admit(struct flue_request *request, void *arg,
 static void answer(struct otlp_request *r, const struct flue_outcome *outcome)
 {
     uint64_t rejected = r->report.rejected_profiles + outcome->rejected_profiles;
-    const char *reason = r->report.rejected_profiles ? r->report.rejected_reason
-                                                     : outcome->rejected_reason;
+    const char *reason =
+        r->report.rejected_profiles ? r->report.rejected_reason : outcome->rejected_reason;
     bool json = r->call->encoding == FLUE_RPC_JSON;
     struct flue_buffer message;
 
@@ -437,9 +438,8 @@ static void otlp_refused(void *arg, const struct flue_error *error)
     struct flue_metric *metric = atomic_load(&otlp->refusals[error->code]);
 
     if (!metric) {
-        const struct flue_label labels[] = {{"receiver", otlp->id},
-                                            {"reason", flue_code_facts(error->code)->name},
-                                            {NULL, NULL}};
+        const struct flue_label labels[] = {
+            {"receiver", otlp->id}, {"reason", flue_code_facts(error->code)->name}, {NULL, NULL}};
         metric = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_refused_requests",
                              "requests answered with an error, by reason", labels);
         atomic_store(&otlp->refusals[error->code], metric);
@@ -469,15 +469,15 @@ static void make_metrics(struct otlp *otlp)
     for (unsigned i = 0; i < TRANSPORTS; i++) {
         const struct flue_label labels[] = {
             {"receiver", otlp->id}, {"transport", transport_names[i]}, {NULL, NULL}};
-        otlp->accepted[i] = flue_metric(otlp->metrics, FLUE_COUNTER,
-                                        "receiver_accepted_profile_samples",
-                                        "samples taken by every pipeline of the receiver", labels);
-        otlp->refused[i] = flue_metric(otlp->metrics, FLUE_COUNTER,
-                                       "receiver_refused_profile_samples",
-                                       "samples given back to their sender", labels);
-        otlp->failed[i] = flue_metric(otlp->metrics, FLUE_COUNTER,
-                                      "receiver_failed_profile_samples",
-                                      "samples refused because something failed here", labels);
+        otlp->accepted[i] =
+            flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_accepted_profile_samples",
+                        "samples taken by every pipeline of the receiver", labels);
+        otlp->refused[i] =
+            flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_refused_profile_samples",
+                        "samples given back to their sender", labels);
+        otlp->failed[i] =
+            flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_failed_profile_samples",
+                        "samples refused because something failed here", labels);
     }
     const struct flue_label own[] = {{"receiver", otlp->id}, {NULL, NULL}};
     otlp->rejected = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_rejected_profiles",

@@ -120,7 +120,7 @@ struct fake {
     uint64_t split_max;
     _Atomic int attempts, taken, cancelled, running, running_max;
     _Atomic uint64_t samples;
-    _Atomic uint64_t attempt_at[64]; /* when */
+    _Atomic uint64_t attempt_at[64];       /* when */
     struct flue_send *held[FAKE_HELD_MAX]; /* one loop only */
     _Atomic int held_count;
     _Atomic int *order; /* shared clock of several exporters */
@@ -239,17 +239,16 @@ struct graph {
 
 static struct flue_exporter_settings usual_settings(void)
 {
-    return (struct flue_exporter_settings){
-        .sending_queue = {.enabled = true,
-                          .num_consumers = 10,
-                          .queue_size = 1000,
-                          .max_bytes = 1 << 28},
-        .retry_on_failure = {.enabled = true,
-                             .initial_interval = 5 * (int64_t)MS,
-                             .max_interval = 20 * (int64_t)MS,
-                             .max_elapsed_time = 0,
-                             .multiplier = 1.5},
-        .timeout = 1000 * (int64_t)MS};
+    return (struct flue_exporter_settings){.sending_queue = {.enabled = true,
+                                                             .num_consumers = 10,
+                                                             .queue_size = 1000,
+                                                             .max_bytes = 1 << 28},
+                                           .retry_on_failure = {.enabled = true,
+                                                                .initial_interval = 5 * (int64_t)MS,
+                                                                .max_interval = 20 * (int64_t)MS,
+                                                                .max_elapsed_time = 0,
+                                                                .multiplier = 1.5},
+                                           .timeout = 1000 * (int64_t)MS};
 }
 
 static void graph_prepare(struct graph *graph, unsigned loops, unsigned exporters)
@@ -371,8 +370,8 @@ static void assert_balance(struct graph *graph)
         struct flue_exporter_state s = state_of(graph, i);
         assert_int_equal(s.received.profiles, s.sent.profiles + s.dropped.profiles +
                                                   s.queued.profiles + s.in_flight.profiles);
-        assert_int_equal(s.received.samples, s.sent.samples + s.dropped.samples +
-                                                 s.queued.samples + s.in_flight.samples);
+        assert_int_equal(s.received.samples, s.sent.samples + s.dropped.samples + s.queued.samples +
+                                                 s.in_flight.samples);
         assert_int_equal(s.received.bytes,
                          s.sent.bytes + s.dropped.bytes + s.queued.bytes + s.in_flight.bytes);
     }

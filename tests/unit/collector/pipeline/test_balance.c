@@ -1,4 +1,5 @@
-/* Numbers balance: random requests on several loops to three exporters that do anything, by seed. */
+/* Numbers balance: random requests on several loops to three exporters that do anything, by seed.
+ */
 #include "fake.h"
 #include <stdio.h>
 
@@ -92,9 +93,8 @@ static void run_seed(uint64_t start, bool drain_in_time)
 {
     static struct request requests[REQUESTS];
     struct graph graph;
-    struct flue_batcher_config batch = {.flush_timeout = 3 * (int64_t)MS,
-                                        .min_size = 60,
-                                        .max_size = 100};
+    struct flue_batcher_config batch = {
+        .flush_timeout = 3 * (int64_t)MS, .min_size = 60, .max_size = 100};
     atomic_store(&seed, start);
     memset(requests, 0, sizeof requests);
     graph_prepare(&graph, 3, 3);
@@ -165,8 +165,7 @@ static void run_seed(uint64_t start, bool drain_in_time)
         assert_int_equal(metric_value(&graph, series), 0);
     }
     assert_int_equal(
-        metric_value(&graph,
-                     "otelcol_pipeline_received_samples_total{pipeline=\"profiles\"} "),
+        metric_value(&graph, "otelcol_pipeline_received_samples_total{pipeline=\"profiles\"} "),
         accepted);
     graph_destroy(&graph);
 }

@@ -19,12 +19,13 @@ static void queued_is_answered_and_sent(void **state)
     }
     assert_balance(&graph);
     assert_int_equal(
-        metric_value(&graph, "otelcol_exporter_sent_profile_samples_total{exporter=\"fake/a\"} "), 7);
+        metric_value(&graph, "otelcol_exporter_sent_profile_samples_total{exporter=\"fake/a\"} "),
+        7);
+    assert_int_equal(
+        metric_value(&graph, "otelcol_pipeline_received_samples_total{pipeline=\"profiles\"} "), 7);
     assert_int_equal(metric_value(&graph,
-                                  "otelcol_pipeline_received_samples_total{pipeline=\"profiles\"} "),
-                     7);
-    assert_int_equal(metric_value(&graph, "otelcol_exporter_received_bytes_total{exporter=\"fake/a\","
-                                          "pipeline=\"profiles\"} "),
+                                  "otelcol_exporter_received_bytes_total{exporter=\"fake/a\","
+                                  "pipeline=\"profiles\"} "),
                      70);
     graph_destroy(&graph);
 }
@@ -81,8 +82,9 @@ static void drop_hurts_that_destination_alone(void **state)
     assert_int_equal(second.outcome.dropped.samples, 6);
     assert_int_equal(graph.fakes[0].samples, 11);
     assert_int_equal(state_of(&graph, 1).dropped.samples, 6);
-    assert_int_equal(metric_value(&graph, "otelcol_exporter_dropped_samples_total{exporter=\"fake/b\","
-                                          "pipeline=\"profiles\",reason=\"queue_full\"} "),
+    assert_int_equal(metric_value(&graph,
+                                  "otelcol_exporter_dropped_samples_total{exporter=\"fake/b\","
+                                  "pipeline=\"profiles\",reason=\"queue_full\"} "),
                      6);
     assert_balance(&graph);
     release_held(&graph, 1, 0);
@@ -366,11 +368,13 @@ static void a_stage_holds_and_refuses(void **state)
     request_on(&refused, &graph, 0, 6);
     assert_int_equal(refused.outcome.error.code, FLUE_INVALID);
     assert_int_equal(graph.fakes[0].samples, 5);
-    assert_int_equal(metric_value(&graph, "otelcol_processor_incoming_items_total{otel_signal="
-                                          "\"profiles\",pipeline=\"profiles\",processor=\"holder\"} "),
+    assert_int_equal(metric_value(&graph,
+                                  "otelcol_processor_incoming_items_total{otel_signal="
+                                  "\"profiles\",pipeline=\"profiles\",processor=\"holder\"} "),
                      11);
-    assert_int_equal(metric_value(&graph, "otelcol_processor_outgoing_items_total{otel_signal="
-                                          "\"profiles\",pipeline=\"profiles\",processor=\"holder\"} "),
+    assert_int_equal(metric_value(&graph,
+                                  "otelcol_processor_outgoing_items_total{otel_signal="
+                                  "\"profiles\",pipeline=\"profiles\",processor=\"holder\"} "),
                      5);
     graph_destroy(&graph);
 }
@@ -418,8 +422,9 @@ static void fan_out_copies_only_what_is_shared(void **state)
 static void origin_holds_copies(void **state)
 {
     char peer[] = "10.1.2.3:4", key[] = "x-scope-orgid", value[] = "media";
-    struct flue_attribute header = {.key = flue_bytes_of(key),
-                                    .value = {.type = FLUE_VALUE_STRING, .text = flue_bytes_of(value)}};
+    struct flue_attribute header = {
+        .key = flue_bytes_of(key),
+        .value = {.type = FLUE_VALUE_STRING, .text = flue_bytes_of(value)}};
     struct flue_origin from = {.peer = flue_bytes_of(peer), .headers = &header, .header_count = 1};
     struct flue_origin *origin = flue_origin_new(&from);
     memset(peer, 0, sizeof peer);

@@ -361,9 +361,9 @@ static void large_requests_are_cut(void **state)
 
 static struct flue_origin *origin_of(const char *tenant, const char *team)
 {
-    struct flue_attribute header = {.key = FLUE_BYTES("x-team"),
-                                    .value = {.type = FLUE_VALUE_STRING,
-                                              .text = flue_bytes_of(team)}};
+    struct flue_attribute header = {
+        .key = FLUE_BYTES("x-team"),
+        .value = {.type = FLUE_VALUE_STRING, .text = flue_bytes_of(team)}};
     struct flue_origin from = {
         .tenant = flue_bytes_of(tenant), .headers = &header, .header_count = 1};
     return flue_origin_new(&from);

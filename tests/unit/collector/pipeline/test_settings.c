@@ -11,7 +11,7 @@ static struct flue_arena arena;
 static struct flue_exporter_fields fields;
 
 static const struct flue_exporter_settings *bound(const struct flue_component *component,
-                                                 const char *yaml, const char *mistake)
+                                                  const char *yaml, const char *mistake)
 {
     struct flue_check check;
     struct flue_buffer text;
@@ -69,10 +69,11 @@ static void batch_is_on_when_its_key_is_there(void **state)
     assert_int_equal(s->sending_queue.batch->flush_timeout, 200000000);
     assert_int_equal(s->sending_queue.batch->min_size, 8192);
     assert_int_equal(s->sending_queue.batch->max_size, 0);
-    s = bound(&plain,
-             "{sending_queue: {sizer: items, queue_size: 50000, batch: {min_size: 10, max_size: 20, "
-             "sizer: bytes, partition: {metadata_keys: [x-a]}}}}",
-             NULL);
+    s = bound(
+        &plain,
+        "{sending_queue: {sizer: items, queue_size: 50000, batch: {min_size: 10, max_size: 20, "
+        "sizer: bytes, partition: {metadata_keys: [x-a]}}}}",
+        NULL);
     assert_int_equal(s->sending_queue.batch->partition.metadata_keys.count, 1);
     assert_int_equal(s->sending_queue.batch->sizer, 1);
 }
@@ -80,14 +81,14 @@ static void batch_is_on_when_its_key_is_there(void **state)
 static void mistakes(void **state)
 {
     (void)bound(&plain, "{sending_queue: {storage: file_storage}}",
-               "durable queues are not in this version");
+                "durable queues are not in this version");
     (void)bound(&plain, "{sending_queue: {queue_size: 0}}", "queue_size");
     (void)bound(&plain, "{sending_queue: {num_consumers: 0}}", "num_consumers");
     (void)bound(&plain, "{sending_queue: {on_overflow: drop, block_on_overflow: true}}", "exclude");
     (void)bound(&plain, "{sending_queue: {batch: {flush_timeout: 0s}}}", "above 0");
     (void)bound(&plain, "{sending_queue: {batch: {min_size: 10, max_size: 9}}}", "below min_size");
     (void)bound(&plain, "{sending_queue: {sizer: items, queue_size: 5, batch: {min_size: 6}}}",
-               "never come together");
+                "never come together");
     (void)bound(&plain, "{retry_on_failure: {randomization_factor: 1.5}}", "0 to 1");
     (void)bound(&plain, "{retry_on_failure: {multiplier: -1.0}}", "multiplier");
     (void)bound(&plain, "{retry_on_failure: {max_elapsed_time: 1s}}", "initial_interval");

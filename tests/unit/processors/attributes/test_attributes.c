@@ -5,10 +5,11 @@ extern const struct flue_component flue_processor_attributes;
 
 static void acts_on_the_resource(void **state)
 {
-    assert_string_equal(edit(&flue_processor_attributes,
-                             "actions: [{key: a, value: x, action: insert}, {key: b, action: delete}]",
-                             ATTRIBUTE("b", "1") "," ATTRIBUTE("c", "2")),
-                        "c=2\na=x\n");
+    assert_string_equal(
+        edit(&flue_processor_attributes,
+             "actions: [{key: a, value: x, action: insert}, {key: b, action: delete}]",
+             ATTRIBUTE("b", "1") "," ATTRIBUTE("c", "2")),
+        "c=2\na=x\n");
 }
 
 static void mistakes_stand_under_actions(void **state)

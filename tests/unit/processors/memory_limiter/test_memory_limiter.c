@@ -1,4 +1,5 @@
-/* Refuses above the soft limit, by the pipelines' bytes or the resident size, and lets pass below. */
+/* Refuses above the soft limit, by the pipelines' bytes or the resident size, and lets pass below.
+ */
 #include "tests/unit/processors/resource/actions_test.h"
 #include "collector/base/clock.h"
 #include <time.h>

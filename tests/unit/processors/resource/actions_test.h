@@ -38,7 +38,8 @@ static bool list_attribute(void *arg, const struct flue_attribute *a)
         snprintf(line, sizeof line, "%.*s=%.*s\n", FLUE_PRI(a->key), FLUE_PRI(a->value.text));
         break;
     case FLUE_VALUE_INT:
-        snprintf(line, sizeof line, "%.*s=int %lld\n", FLUE_PRI(a->key), (long long)a->value.integer);
+        snprintf(line, sizeof line, "%.*s=int %lld\n", FLUE_PRI(a->key),
+                 (long long)a->value.integer);
         break;
     case FLUE_VALUE_DOUBLE:
         snprintf(line, sizeof line, "%.*s=double %g\n", FLUE_PRI(a->key), a->value.number);
@@ -146,15 +147,16 @@ static void bench_done(void *arg, const struct flue_outcome *outcome)
 }
 
 /* Takes the payload. The loops need not run: all is synchronous. */
-static void bench_push(struct bench *bench, struct flue_payload *payload, struct flue_origin *origin)
+static void bench_push(struct bench *bench, struct flue_payload *payload,
+                       struct flue_origin *origin)
 {
     struct flue_delivery *delivery =
         flue_delivery_begin(bench->loops->items[0], 0, bench_done, bench);
     bench->attributes[0] = 0;
-    flue_consumer_push(bench->consumer,
-                       flue_batch_new(payload, origin, (struct flue_counts){1, 1, 100},
-                                      &bench->account),
-                       delivery);
+    flue_consumer_push(
+        bench->consumer,
+        flue_batch_new(payload, origin, (struct flue_counts){1, 1, 100}, &bench->account),
+        delivery);
     flue_delivery_end(delivery);
 }
 
@@ -177,13 +179,14 @@ static inline struct flue_payload *otlp_with(struct flue_account *account, const
     struct flue_otlp_report report = {0};
     struct flue_error error = {0};
 
-    snprintf(text, sizeof text,
-             "{\"resourceProfiles\":[{\"resource\":{\"attributes\":[%s]},\"scopeProfiles\":[{"
-             "\"profiles\":[{\"sampleType\":{\"typeStrindex\":1,\"unitStrindex\":2},\"samples\":[{"
-             "\"stackIndex\":0,\"values\":[\"1\"]}]}]}]}],\"dictionary\":{\"mappingTable\":[{}],"
-             "\"locationTable\":[{}],\"functionTable\":[{}],\"linkTable\":[{}],\"stringTable\":[\"\","
-             "\"cpu\",\"nanoseconds\"],\"attributeTable\":[{}],\"stackTable\":[{}]}}",
-             json);
+    snprintf(
+        text, sizeof text,
+        "{\"resourceProfiles\":[{\"resource\":{\"attributes\":[%s]},\"scopeProfiles\":[{"
+        "\"profiles\":[{\"sampleType\":{\"typeStrindex\":1,\"unitStrindex\":2},\"samples\":[{"
+        "\"stackIndex\":0,\"values\":[\"1\"]}]}]}]}],\"dictionary\":{\"mappingTable\":[{}],"
+        "\"locationTable\":[{}],\"functionTable\":[{}],\"linkTable\":[{}],\"stringTable\":[\"\","
+        "\"cpu\",\"nanoseconds\"],\"attributeTable\":[{}],\"stackTable\":[{}]}}",
+        json);
     if (flue_otlp_json_read(flue_bytes_of(text), 1 << 24, account, &body, &error) ||
         flue_otlp_read(body, &payload, &report, &error))
         fail_msg("%s", error.text);
@@ -195,7 +198,7 @@ static inline struct flue_payload *otlp_with(struct flue_account *account, const
 
 /* One run over one resource: what came out. */
 static inline const char *edit(const struct flue_component *component, const char *yaml,
-                        const char *attributes)
+                               const char *attributes)
 {
     static struct bench bench;
     static char result[sizeof bench.attributes];
@@ -211,7 +214,7 @@ static inline const char *edit(const struct flue_component *component, const cha
 }
 
 static inline size_t mistakes_of(const struct flue_component *component, const char *yaml,
-                          const char *expected)
+                                 const char *expected)
 {
     struct flue_arena arena;
     struct flue_check check;

@@ -16,9 +16,10 @@ static void constants(void **state)
         EDIT("{key: a, value: new, action: update}, {key: b, value: new, action: update}",
              ATTRIBUTE("a", "old")),
         "a=new\n");
-    const char *all = EDIT("{key: a, value: new, action: upsert}, {key: b, value: 7, action: upsert},"
-                           "{key: c, value: 1.5, action: upsert}, {key: d, value: true, action: upsert}",
-                           ATTRIBUTE("a", "old") "," ATTRIBUTE("z", "kept"));
+    const char *all =
+        EDIT("{key: a, value: new, action: upsert}, {key: b, value: 7, action: upsert},"
+             "{key: c, value: 1.5, action: upsert}, {key: d, value: true, action: upsert}",
+             ATTRIBUTE("a", "old") "," ATTRIBUTE("z", "kept"));
     assert_non_null(strstr(all, "a=new\n"));
     assert_non_null(strstr(all, "b=int 7\n"));
     assert_non_null(strstr(all, "c=double 1.5\n"));
@@ -86,7 +87,8 @@ static void hashes(void **state)
     const char *all =
         EDIT("{key: a, action: hash}, {pattern: '^n', action: hash}, {key: e, action: hash}",
              ATTRIBUTE("a", "abc") ",{\"key\":\"n1\",\"value\":{\"intValue\":\"7\"}},"
-                                   "{\"key\":\"n2\",\"value\":{\"boolValue\":true}}," ATTRIBUTE("e", ""));
+                                   "{\"key\":\"n2\",\"value\":{\"boolValue\":true}}," ATTRIBUTE(
+                                       "e", ""));
     assert_non_null(strstr(all, "a=a9993e364706816aba3e25717850c26c9cd0d89d\n"));
     assert_non_null(strstr(all, "n1=67ef7f7d2fcdd3766db20eaf75bfc677edd4c016\n"));
     assert_non_null(strstr(all, "n2=bf8b4530d8d246dd74ac53a13471bba17941dff7\n"));
@@ -132,13 +134,14 @@ static void series_of_pprof(void **state)
     struct flue_error error;
     struct flue_pprof_builder *builder;
 
-    bench_start(&bench, &flue_processor_resource,
-                "attributes: [{key: cdn.region, value: eu, action: upsert},"
-                "{key: service.name, from_attribute: pod, action: update}, {key: pod, action: delete}]");
+    bench_start(
+        &bench, &flue_processor_resource,
+        "attributes: [{key: cdn.region, value: eu, action: upsert},"
+        "{key: service.name, from_attribute: pod, action: update}, {key: pod, action: delete}]");
     builder = flue_pprof_builder_new(&bench.account);
     /* One sample type, one sample without a stack. */
-    static const uint8_t raw[] = {0x0a, 4, 8, 1, 16, 2, 0x12, 3, 0x12, 1, 5, 0x32, 0,
-                                  0x32, 3, 'c', 'p', 'u', 0x32, 2, 'n', 's'};
+    static const uint8_t raw[] = {0x0a, 4, 8,    1, 16,  2,   0x12, 3,    0x12, 1,   5,
+                                  0x32, 0, 0x32, 3, 'c', 'p', 'u',  0x32, 2,    'n', 's'};
     struct flue_block *block = flue_block_copy(&bench.account, flue_bytes(raw, sizeof raw));
     flue_block_finish(block);
     struct flue_pprof_profile profile = {.bytes = flue_block_bytes(block)};
@@ -219,9 +222,8 @@ static void patterns_are_translated(void **state)
     assert_string_equal(pattern.names[1], "");
     assert_string_equal(pattern.names[2], "one");
     assert_string_equal(pattern.names[3], "two");
-    static const char *const bad[] = {"a\\",   "\\1",     "(?P<>x)", "(?P<a-b>x)", "(?P<a",
-                                      "(?!x)", "(?<=x)y", "a++",     "a{2}?",      "[a",
-                                      "[\\]]", "\\pL"};
+    static const char *const bad[] = {"a\\",     "\\1", "(?P<>x)", "(?P<a-b>x)", "(?P<a", "(?!x)",
+                                      "(?<=x)y", "a++", "a{2}?",   "[a",         "[\\]]", "\\pL"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(flue_pattern_translate(bad[i], &pattern, &error), FLUE_INVALID);
     char many[200] = "";
@@ -236,11 +238,16 @@ static void patterns_are_translated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(constants),          cmocka_unit_test(order_is_kept),
-        cmocka_unit_test(from_another_attribute), cmocka_unit_test(from_context),
-        cmocka_unit_test(deletes),            cmocka_unit_test(hashes),
-        cmocka_unit_test(extracts),           cmocka_unit_test(converts),
-        cmocka_unit_test(series_of_pprof),    cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(constants),
+        cmocka_unit_test(order_is_kept),
+        cmocka_unit_test(from_another_attribute),
+        cmocka_unit_test(from_context),
+        cmocka_unit_test(deletes),
+        cmocka_unit_test(hashes),
+        cmocka_unit_test(extracts),
+        cmocka_unit_test(converts),
+        cmocka_unit_test(series_of_pprof),
+        cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(patterns_are_translated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

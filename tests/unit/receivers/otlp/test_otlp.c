@@ -79,8 +79,8 @@ static void bench_send(void *instance, struct flue_send *send)
     bench->attributes[0] = 0;
     payload->ops->attribute_each(payload, 0, list_attribute, bench->attributes);
     snprintf(bench->origin, sizeof bench->origin, "%.*s %.*s %.*s tenant=%.*s headers=%zu",
-             FLUE_PRI(origin->receiver), FLUE_PRI(origin->transport), FLUE_PRI(origin->peer_address),
-             FLUE_PRI(origin->tenant), origin->header_count);
+             FLUE_PRI(origin->receiver), FLUE_PRI(origin->transport),
+             FLUE_PRI(origin->peer_address), FLUE_PRI(origin->tenant), origin->header_count);
     bench->counts = send->batch->counts;
     bench->deadline_ns = send->deadline_ns;
     switch (atomic_load(&bench->mode)) {
@@ -242,8 +242,8 @@ struct answer {
     size_t body_size;
 };
 
-static int http_begin(struct bench *bench, const char *target, const char *headers, const void *body,
-                      size_t size)
+static int http_begin(struct bench *bench, const char *target, const char *headers,
+                      const void *body, size_t size)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_port = htons(bench->http),
@@ -251,9 +251,10 @@ static int http_begin(struct bench *bench, const char *target, const char *heade
     char head[2048];
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
-    int n = snprintf(head, sizeof head,
-                     "POST %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %zu\r\n%s\r\n",
-                     target, size, headers);
+    int n = snprintf(
+        head, sizeof head,
+        "POST %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %zu\r\n%s\r\n", target,
+        size, headers);
     assert_int_equal(send(fd, head, (size_t)n, MSG_NOSIGNAL), n);
     if (size)
         assert_int_equal(send(fd, body, size, MSG_NOSIGNAL), (ssize_t)size);
@@ -313,18 +314,21 @@ static void http_success(void **state)
     assert_string_equal(bench.origin, "otlp/edge http 127.0.0.1 tenant= headers=4");
     assert_int_equal(bench.counts.profiles, 1);
     assert_int_equal(bench.counts.samples, 1);
-    a = http_json(&bench, PATH, JSON "x-scope-orgid: media\r\nauthorization: secret\r\ncookie: c\r\n",
+    a = http_json(&bench, PATH,
+                  JSON "x-scope-orgid: media\r\nauthorization: secret\r\ncookie: c\r\n",
                   BODY(NAMED, PROFILE("0")));
     assert_int_equal(a.status, 200);
     assert_string_equal(a.body, "{}");
     assert_non_null(strstr(a.text, "content-type: application/json\r\n"));
     assert_string_equal(bench.origin, "otlp/edge http 127.0.0.1 tenant=media headers=5");
     assert_int_equal(bench.sends, 2);
-    assert_int_equal(metric_value(&bench, "otelcol_receiver_accepted_profile_samples_total{receiver="
-                                          "\"otlp/edge\",transport=\"http\"} "),
+    assert_int_equal(metric_value(&bench,
+                                  "otelcol_receiver_accepted_profile_samples_total{receiver="
+                                  "\"otlp/edge\",transport=\"http\"} "),
                      2);
     assert_int_equal(
-        metric_value(&bench, "otelcol_pipeline_received_profiles_total{pipeline=\"profiles\"} "), 2);
+        metric_value(&bench, "otelcol_pipeline_received_profiles_total{pipeline=\"profiles\"} "),
+        2);
     bench_stop(&bench);
 }
 
@@ -357,8 +361,12 @@ static void names_of_services(void **state)
     assert_string_equal(bench.attributes, "service.name=header\n");
     (void)http_json(&bench, PATH, JSON "x-service: header\r\n", BODY(NAMED, PROFILE("0")));
     assert_string_equal(bench.attributes, "service.name=router\n");
-    (void)http_json(&bench, PATH, JSON "x-service: a\xff" "b\r\n", BODY("", PROFILE("0")));
-    assert_string_equal(bench.attributes, "service.name=a\xef\xbf\xbd" "b\n");
+    (void)http_json(&bench, PATH,
+                    JSON "x-service: a\xff"
+                         "b\r\n",
+                    BODY("", PROFILE("0")));
+    assert_string_equal(bench.attributes, "service.name=a\xef\xbf\xbd"
+                                          "b\n");
     /* What has other attributes may be named by them later. */
     (void)http_json(&bench, PATH, JSON,
                     BODY("\"resource\":{\"attributes\":[{\"key\":\"container.id\",\"value\":{"
@@ -540,7 +548,8 @@ static void grpc_begin(struct flue_loop *loop, void *arg)
     g->parts[0] = flue_bytes(g->prefix, 5);
     g->parts[1] = flue_block_bytes(g->message);
     g->slices = (struct flue_slices){g->parts, size ? 2 : 1, 2, 5 + size};
-    g->headers[0] = (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/grpc")};
+    g->headers[0] =
+        (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/grpc")};
     g->headers[1] = (struct flue_header){FLUE_BYTES("te"), FLUE_BYTES("trailers")};
     g->headers[2] = (struct flue_header){FLUE_BYTES("grpc-timeout"), flue_bytes_of(g->timeout)};
     g->call = (struct flue_call){.client = g->client,
@@ -609,8 +618,9 @@ static void grpc_outcomes(void **state)
     atomic_store(&bench.mode, REFUSE);
     grpc(&bench, &g, "v1development", BODY(NAMED, PROFILE("0")));
     assert_false(flue_code_facts(g.error.code)->retryable);
-    assert_int_equal(metric_value(&bench, "otelcol_receiver_accepted_profile_samples_total{receiver="
-                                          "\"otlp/edge\",transport=\"grpc\"} "),
+    assert_int_equal(metric_value(&bench,
+                                  "otelcol_receiver_accepted_profile_samples_total{receiver="
+                                  "\"otlp/edge\",transport=\"grpc\"} "),
                      3);
     bench_stop(&bench);
 }
@@ -627,8 +637,8 @@ static void one_protocol_at_least(void **state)
     flue_receiver_otlp.check(config, &check);
     flue_buffer_init(&text, 1 << 16);
     flue_check_print(&check, &text);
-    assert_non_null(strstr(text.data,
-                           "must specify at least one protocol when using the OTLP receiver"));
+    assert_non_null(
+        strstr(text.data, "must specify at least one protocol when using the OTLP receiver"));
     flue_buffer_destroy(&text);
     flue_arena_destroy(&arena);
 }
