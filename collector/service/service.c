@@ -273,6 +273,11 @@ void flue_service_destroy(struct flue_service *service)
         return;
     if (service->loops_running)
         flue_loops_stop(service->loops);
+    /* What senders still wait for is answered while their listeners and receivers are there. */
+    for (size_t i = 0; service->running && i < service->configuration->part_count; i++) {
+        flue_exporter_destroy(service->running[i].exporter);
+        service->running[i].exporter = NULL;
+    }
     /* Open requests still answer to their receivers, so the listeners go first. */
     if (service->servers)
         flue_server_set_destroy(service->servers);
