@@ -3,7 +3,7 @@
  * Each profile is one Push (a server that refuses one of several stores the others and fails the call).
  * A server takes half a second to accept a push, whatever its size, so very many are in flight: as
  * streams of few HTTP/2 connections where the server speaks it, up to `max_concurrency` over all loops.
- * Labels: labels.h. Times: item.h. Answers: Connect's table; the ambiguous 500 "unknown" is tried again,
+ * Labels: labels.h. Times: parcel.h. Answers: Connect's table; the ambiguous 500 "unknown" is tried again,
  * since every profile was checked before it was sent.
  */
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 #include "collector/component.h"
-#include "exporters/pyroscope/item.h"
+#include "exporters/pyroscope/parcel.h"
 #include "proto/wire/json_budget.h"
 
 #define PUSH_PATH       "/push.v1.PusherService/Push"
@@ -63,7 +63,7 @@ struct sender { /* of one loop */
     struct pyroscope *owner;
     struct flue_loop *loop;
     struct flue_client *client;
-    struct flue_item *first, *last; /* with open parts */
+    struct flue_parcel *first, *last; /* with open parts */
     size_t in_flight, limit;
     bool pumping;
 };
@@ -75,7 +75,7 @@ struct pyroscope {
     struct flue_tls *tls;
     struct sender *senders;
     struct flue_moments *moments;
-    struct flue_item_options options;
+    struct flue_parcel_options options;
     struct flue_header *headers; /* content-type, protocol version, then the configured ones */
     size_t header_count;
     bool fixed_tenant;
@@ -176,7 +176,7 @@ static enum flue_code pyroscope_create(const struct flue_create *create, void **
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", create->id);
     for (size_t i = 0; i < config->sample_attributes.count; i++)
         keep[i] = flue_bytes_of(((const char *const *)config->sample_attributes.items)[i]);
-    p->options = (struct flue_item_options){
+    p->options = (struct flue_parcel_options){
         .labels = &config->labels,
         .keep_attributes = keep,
         .keep_count = config->sample_attributes.count,
@@ -301,61 +301,61 @@ static void read_answer(const struct flue_call *call, struct flue_error *error)
 static void pump(struct sender *sender);
 
 /* All parts of the attempt have an answer. */
-static void finish_attempt(struct flue_item *item)
+static void finish_attempt(struct flue_parcel *parcel)
 {
-    struct flue_verdict verdict = {.kind = FLUE_SENT, .rejected = item->rejected};
+    struct flue_verdict verdict = {.kind = FLUE_SENT, .rejected = parcel->rejected};
     size_t again = 0, sent = 0;
 
-    for (size_t i = 0; i < item->count; i++) {
-        again += item->parts[i]->status == FLUE_PART_AGAIN || item->parts[i]->status == FLUE_PART_OPEN;
-        sent += item->parts[i]->status == FLUE_PART_SENT;
+    for (size_t i = 0; i < parcel->count; i++) {
+        again += parcel->parts[i]->status == FLUE_PART_AGAIN || parcel->parts[i]->status == FLUE_PART_OPEN;
+        sent += parcel->parts[i]->status == FLUE_PART_SENT;
     }
-    verdict.error = item->failure;
-    if (again && !item->failure.code)
+    verdict.error = parcel->failure;
+    if (again && !parcel->failure.code)
         flue_fail(&verdict.error, FLUE_CANCELLED, "given up before it was sent");
     if (again)
         verdict.kind = FLUE_RETRY;
-    else if (!sent && item->count)
+    else if (!sent && parcel->count)
         verdict.kind = FLUE_DROP;
-    flue_send_done(item->send, &verdict);
+    flue_send_done(parcel->send, &verdict);
 }
 
-static void end_part(struct flue_part *part, const struct flue_error *error)
+static void end_part(struct flue_parcel_part *part, const struct flue_error *error)
 {
-    struct flue_item *item = part->item;
-    struct sender *sender = item->sender;
+    struct flue_parcel *parcel = part->parcel;
+    struct sender *sender = parcel->sender;
 
     sender->in_flight--;
-    item->running--;
+    parcel->running--;
     if (error->code == FLUE_OK) {
         part->status = FLUE_PART_SENT;
     } else if (flue_code_facts(error->code)->retryable) {
-        uint32_t later = item->failure.retry_after_ms;
+        uint32_t later = parcel->failure.retry_after_ms;
         part->status = FLUE_PART_AGAIN;
-        if (!item->failure.code || !flue_code_facts(item->failure.code)->retryable)
-            item->failure = *error;
-        if (later > item->failure.retry_after_ms)
-            item->failure.retry_after_ms = later;
-        if (error->retry_after_ms > item->failure.retry_after_ms)
-            item->failure.retry_after_ms = error->retry_after_ms;
+        if (!parcel->failure.code || !flue_code_facts(parcel->failure.code)->retryable)
+            parcel->failure = *error;
+        if (later > parcel->failure.retry_after_ms)
+            parcel->failure.retry_after_ms = later;
+        if (error->retry_after_ms > parcel->failure.retry_after_ms)
+            parcel->failure.retry_after_ms = error->retry_after_ms;
     } else {
         part->status = FLUE_PART_REFUSED;
-        item->rejected.profiles += part->counts.profiles;
-        item->rejected.samples += part->counts.samples;
-        item->rejected.bytes += part->counts.bytes;
+        parcel->rejected.profiles += part->counts.profiles;
+        parcel->rejected.samples += part->counts.samples;
+        parcel->rejected.bytes += part->counts.bytes;
         flue_log(FLUE_WARN, sender->owner->id, "a profile was refused and is dropped",
                  FLUE_S("reason", error->text), FLUE_U("samples", part->counts.samples), FLUE_LOG_END);
-        if (!item->failure.code)
-            item->failure = *error;
+        if (!parcel->failure.code)
+            parcel->failure = *error;
     }
-    if (item->running == 0 && (item->next_part >= item->count || item->cancelled))
-        finish_attempt(item);
+    if (parcel->running == 0 && (parcel->next_part >= parcel->count || parcel->cancelled))
+        finish_attempt(parcel);
     pump(sender);
 }
 
 static void on_answer(struct flue_call *call)
 {
-    struct flue_part *part = call->user;
+    struct flue_parcel_part *part = call->user;
     struct flue_error error = call->error;
 
     if (error.code == FLUE_OK && call->status != 200)
@@ -365,35 +365,35 @@ static void on_answer(struct flue_call *call)
     end_part(part, &error);
 }
 
-/* Made once for an item: the exporter's, and the tenant that the profile came with. */
-static bool make_item_headers(struct flue_item *item, const struct pyroscope *p)
+/* Made once for an parcel: the exporter's, and the tenant that the profile came with. */
+static bool make_item_headers(struct flue_parcel *parcel, const struct pyroscope *p)
 {
     struct flue_header *headers;
 
-    if (!item->tenant.size || p->fixed_tenant) {
-        item->headers = p->headers;
-        item->header_count = p->header_count;
+    if (!parcel->tenant.size || p->fixed_tenant) {
+        parcel->headers = p->headers;
+        parcel->header_count = p->header_count;
         return true;
     }
-    headers = flue_arena_zalloc(&item->arena, p->header_count + 1, sizeof *headers);
+    headers = flue_arena_zalloc(&parcel->arena, p->header_count + 1, sizeof *headers);
     if (!headers)
         return false;
     memcpy(headers, p->headers, p->header_count * sizeof *headers);
-    headers[p->header_count] = (struct flue_header){FLUE_BYTES("x-scope-orgid"), item->tenant};
-    item->headers = headers;
-    item->header_count = p->header_count + 1;
+    headers[p->header_count] = (struct flue_header){FLUE_BYTES("x-scope-orgid"), parcel->tenant};
+    parcel->headers = headers;
+    parcel->header_count = p->header_count + 1;
     return true;
 }
 
-static void transmit(struct flue_part *part)
+static void transmit(struct flue_parcel_part *part)
 {
-    struct flue_item *item = part->item;
-    struct sender *sender = item->sender;
+    struct flue_parcel *parcel = part->parcel;
+    struct sender *sender = parcel->sender;
     struct flue_error error = {0};
 
-    if ((!item->headers && !make_item_headers(item, sender->owner)) ||
+    if ((!parcel->headers && !make_item_headers(parcel, sender->owner)) ||
         (!part->body.count &&
-         flue_push_write(&item->arena, part->labels.items, part->labels.count, part->profile,
+         flue_push_write(&parcel->arena, part->labels.items, part->labels.count, part->profile,
                          part->id, &part->body, &error))) {
         flue_fail(&error, FLUE_NO_MEMORY, "no memory for a push request");
         end_part(part, &error);
@@ -403,10 +403,10 @@ static void transmit(struct flue_part *part)
         .client = sender->client,
         .method = FLUE_BYTES("POST"),
         .path = FLUE_BYTES(PUSH_PATH),
-        .headers = item->headers,
-        .header_count = item->header_count,
+        .headers = parcel->headers,
+        .header_count = parcel->header_count,
         .body = &part->body,
-        .deadline_ns = item->timeout_ns ? flue_monotonic_ns() + item->timeout_ns : 0,
+        .deadline_ns = parcel->timeout_ns ? flue_monotonic_ns() + parcel->timeout_ns : 0,
         .done = on_answer,
         .user = part,
     };
@@ -414,9 +414,9 @@ static void transmit(struct flue_part *part)
     flue_call_send(&part->call);
 }
 
-static void compress(struct flue_part *part)
+static void compress(struct flue_parcel_part *part)
 {
-    const struct sender *sender = part->item->sender;
+    const struct sender *sender = part->parcel->sender;
     struct flue_slices one = {
         .items = &part->profile, .count = 1, .room = 1, .total = part->profile.size};
     struct flue_block *packed = NULL;
@@ -431,14 +431,14 @@ static void compress(struct flue_part *part)
 
 static void compress_work(struct flue_job *job)
 {
-    compress((struct flue_part *)((char *)job - offsetof(struct flue_part, job)));
+    compress((struct flue_parcel_part *)((char *)job - offsetof(struct flue_parcel_part, job)));
 }
 
-static void compressed(struct flue_part *part)
+static void compressed(struct flue_parcel_part *part)
 {
     if (part->job_error.code)
         end_part(part, &part->job_error);
-    else if (part->item->cancelled)
+    else if (part->parcel->cancelled)
         end_part(part, &(struct flue_error){.code = FLUE_CANCELLED, .text = "given up"});
     else
         transmit(part);
@@ -446,13 +446,13 @@ static void compressed(struct flue_part *part)
 
 static void compress_done(struct flue_job *job)
 {
-    compressed((struct flue_part *)((char *)job - offsetof(struct flue_part, job)));
+    compressed((struct flue_parcel_part *)((char *)job - offsetof(struct flue_parcel_part, job)));
 }
 
-static void begin_part(struct sender *sender, struct flue_part *part)
+static void begin_part(struct sender *sender, struct flue_parcel_part *part)
 {
     part->status = FLUE_PART_SENDING;
-    part->item->running++;
+    part->parcel->running++;
     sender->in_flight++;
     if (part->gzip || sender->owner->config->compression == COMPRESSION_NONE) {
         transmit(part);
@@ -469,20 +469,20 @@ static void begin_part(struct sender *sender, struct flue_part *part)
     compressed(part);
 }
 
-static void unlink_item(struct sender *sender, struct flue_item *item)
+static void unlink_item(struct sender *sender, struct flue_parcel *parcel)
 {
-    struct flue_item *before = NULL;
+    struct flue_parcel *before = NULL;
 
-    for (struct flue_item *at = sender->first; at; before = at, at = at->next) {
-        if (at != item)
+    for (struct flue_parcel *at = sender->first; at; before = at, at = at->next) {
+        if (at != parcel)
             continue;
         if (before)
-            before->next = item->next;
+            before->next = parcel->next;
         else
-            sender->first = item->next;
-        if (sender->last == item)
+            sender->first = parcel->next;
+        if (sender->last == parcel)
             sender->last = before;
-        item->next = NULL;
+        parcel->next = NULL;
         return;
     }
 }
@@ -494,15 +494,15 @@ static void pump(struct sender *sender)
         return;
     sender->pumping = true;
     while (sender->first && sender->in_flight < sender->limit) {
-        struct flue_item *item = sender->first;
-        struct flue_part *part = NULL;
-        while (item->next_part < item->count && !part) {
-            part = item->parts[item->next_part++];
+        struct flue_parcel *parcel = sender->first;
+        struct flue_parcel_part *part = NULL;
+        while (parcel->next_part < parcel->count && !part) {
+            part = parcel->parts[parcel->next_part++];
             if (part->status != FLUE_PART_OPEN)
                 part = NULL;
         }
-        if (item->next_part >= item->count)
-            unlink_item(sender, item);
+        if (parcel->next_part >= parcel->count)
+            unlink_item(sender, parcel);
         if (part)
             begin_part(sender, part);
     }
@@ -511,63 +511,63 @@ static void pump(struct sender *sender)
 
 static void cancel(struct flue_send *send)
 {
-    struct flue_item *item = send->state;
+    struct flue_parcel *parcel = send->state;
     struct sender *sender;
 
-    if (!item || item->cancelled)
+    if (!parcel || parcel->cancelled)
         return;
-    sender = item->sender;
-    item->cancelled = true;
-    unlink_item(sender, item);
-    item->next_part = item->count;
-    for (size_t i = 0; i < item->count; i++)
-        if (item->parts[i]->status == FLUE_PART_SENDING && item->parts[i]->call.client)
-            flue_call_cancel(&item->parts[i]->call);
-    if (item->running == 0)
-        finish_attempt(item);
+    sender = parcel->sender;
+    parcel->cancelled = true;
+    unlink_item(sender, parcel);
+    parcel->next_part = parcel->count;
+    for (size_t i = 0; i < parcel->count; i++)
+        if (parcel->parts[i]->status == FLUE_PART_SENDING && parcel->parts[i]->call.client)
+            flue_call_cancel(&parcel->parts[i]->call);
+    if (parcel->running == 0)
+        finish_attempt(parcel);
 }
 
 static void pyroscope_send(void *instance, struct flue_send *send)
 {
     struct pyroscope *p = instance;
     struct sender *sender = &p->senders[send->loop->index];
-    struct flue_item *item = send->state;
+    struct flue_parcel *parcel = send->state;
     struct flue_error error = {0};
     uint64_t now = flue_monotonic_ns();
     size_t open = 0;
 
-    if (!item) {
-        if (flue_item_new(send, &p->options, &item, &error)) {
+    if (!parcel) {
+        if (flue_parcel_new(send, &p->options, &parcel, &error)) {
             flue_send_fail(send, &error);
             return;
         }
-        send->state = item;
-        send->free_state = flue_item_free;
-        flue_metric_add(p->trimmed, (int64_t)item->trimmed_labels);
+        send->state = parcel;
+        send->free_state = flue_parcel_free;
+        flue_metric_add(p->trimmed, (int64_t)parcel->trimmed_labels);
     }
-    item->send = send;
-    item->sender = sender;
-    item->next_part = 0;
-    item->timeout_ns = send->deadline_ns > now ? send->deadline_ns - now : send->deadline_ns != 0;
-    item->failure.code = FLUE_OK;
-    item->failure.retry_after_ms = 0;
-    for (size_t i = 0; i < item->count; i++) {
-        if (item->parts[i]->status == FLUE_PART_AGAIN)
-            item->parts[i]->status = FLUE_PART_OPEN;
-        item->parts[i]->call.client = NULL;
-        open += item->parts[i]->status == FLUE_PART_OPEN;
+    parcel->send = send;
+    parcel->sender = sender;
+    parcel->next_part = 0;
+    parcel->timeout_ns = send->deadline_ns > now ? send->deadline_ns - now : send->deadline_ns != 0;
+    parcel->failure.code = FLUE_OK;
+    parcel->failure.retry_after_ms = 0;
+    for (size_t i = 0; i < parcel->count; i++) {
+        if (parcel->parts[i]->status == FLUE_PART_AGAIN)
+            parcel->parts[i]->status = FLUE_PART_OPEN;
+        parcel->parts[i]->call.client = NULL;
+        open += parcel->parts[i]->status == FLUE_PART_OPEN;
     }
     if (open == 0) {
-        finish_attempt(item);
+        finish_attempt(parcel);
         return;
     }
     send->cancel = cancel;
     flue_send_free_place(send);
     if (sender->last)
-        sender->last->next = item;
+        sender->last->next = parcel;
     else
-        sender->first = item;
-    sender->last = item;
+        sender->first = parcel;
+    sender->last = parcel;
     pump(sender);
 }
 

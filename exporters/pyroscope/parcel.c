@@ -1,5 +1,5 @@
-/* item.c: see item.h. */
-#include "exporters/pyroscope/item.h"
+/* parcel.c: see parcel.h. */
+#include "exporters/pyroscope/parcel.h"
 #include <stdlib.h>
 #include "collector/base/hash.h"
 #include "proto/convert/convert.h"
@@ -8,15 +8,15 @@
 #include "proto/pprof/repair.h"
 #include "proto/pprof/sample_types.h"
 
-#define ITEM_BUDGET (512u << 20)
+#define PARCEL_BUDGET (512u << 20)
 
 /* What was accepted is within the receivers' limits; this is where memory would end. */
 static const struct flue_pprof_limits own_limits = {.inflated = 256u << 20,
                                                     .ratio = FLUE_RATIO_LIMIT};
 
 struct builder {
-    struct flue_item *item;
-    const struct flue_item_options *options;
+    struct flue_parcel *parcel;
+    const struct flue_parcel_options *options;
     const struct flue_payload *payload;
     struct flue_error *error;
     bool failed;
@@ -27,25 +27,25 @@ static enum flue_code no_memory(struct flue_error *error)
     return flue_fail(error, FLUE_NO_MEMORY, "no memory to make Pyroscope series of a batch");
 }
 
-static struct flue_part *new_part(struct flue_item *item)
+static struct flue_parcel_part *new_part(struct flue_parcel *parcel)
 {
-    struct flue_part *part = flue_arena_zalloc(&item->arena, 1, sizeof *part);
+    struct flue_parcel_part *part = flue_arena_zalloc(&parcel->arena, 1, sizeof *part);
 
-    if (!part || !FLUE_ARENA_PUSH(&item->arena, item->parts, item->count, item->room, part))
+    if (!part || !FLUE_ARENA_PUSH(&parcel->arena, parcel->parts, parcel->count, parcel->room, part))
         return NULL;
-    part->item = item;
+    part->parcel = parcel;
     return part;
 }
 
-static bool finish_labels(struct builder *b, struct flue_part *part)
+static bool finish_labels(struct builder *b, struct flue_parcel_part *part)
 {
-    struct flue_item *item = b->item;
+    struct flue_parcel *parcel = b->parcel;
 
     if (!flue_labels_finish(&part->labels, b->options->labels,
-                            FLUE_SERIES_LABELS - b->options->keep_count, &item->arena))
+                            FLUE_SERIES_LABELS - b->options->keep_count, &parcel->arena))
         return false;
-    item->trimmed_labels += part->labels.trimmed;
-    part->series = flue_labels_hash(&part->labels, item->tenant);
+    parcel->trimmed_labels += part->labels.trimmed;
+    part->series = flue_labels_hash(&part->labels, parcel->tenant);
     return true;
 }
 
@@ -53,7 +53,7 @@ static bool finish_labels(struct builder *b, struct flue_part *part)
 
 struct attribute_walk {
     struct builder *builder;
-    struct flue_part *part;
+    struct flue_parcel_part *part;
     bool failed;
 };
 
@@ -62,21 +62,21 @@ static bool add_attribute(void *arg, const struct flue_attribute *attribute)
     struct attribute_walk *walk = arg;
 
     walk->failed = !flue_labels_add_attribute(&walk->part->labels, walk->builder->options->labels,
-                                              &walk->builder->item->arena, attribute);
+                                              &walk->builder->parcel->arena, attribute);
     return !walk->failed;
 }
 
 static void add_converted(void *arg, const struct flue_to_pprof_result *result)
 {
     struct builder *b = arg;
-    struct flue_arena *arena = &b->item->arena;
-    struct flue_part *part;
+    struct flue_arena *arena = &b->parcel->arena;
+    struct flue_parcel_part *part;
     struct attribute_walk walk = {.builder = b};
     bool ok;
 
     if (b->failed)
         return;
-    part = new_part(b->item);
+    part = new_part(b->parcel);
     if (!part) {
         b->failed = true;
         return;
@@ -106,17 +106,17 @@ static enum flue_code from_otlp(struct builder *b, const struct flue_batch *batc
         .numbers_as_text = true,
         .received_ns = batch->origin->received_ns,
     };
-    enum flue_code code = flue_otlp_to_pprof(b->payload, &options, &b->item->arena, add_converted, b,
+    enum flue_code code = flue_otlp_to_pprof(b->payload, &options, &b->parcel->arena, add_converted, b,
                                              b->error);
     return code ? code : b->failed ? no_memory(b->error) : FLUE_OK;
 }
 
 /* ---- from pprof ------------------------------------------------------------------------------- */
 
-static bool add_series_labels(struct builder *b, struct flue_part *part, size_t series_number,
+static bool add_series_labels(struct builder *b, struct flue_parcel_part *part, size_t series_number,
                               const struct flue_pprof_series *series)
 {
-    struct flue_arena *arena = &b->item->arena;
+    struct flue_arena *arena = &b->parcel->arena;
     struct attribute_walk walk = {.builder = b, .part = part};
 
     for (size_t i = 0; i < series->label_count; i++)
@@ -128,7 +128,7 @@ static bool add_series_labels(struct builder *b, struct flue_part *part, size_t 
 }
 
 /* What cannot go out byte for byte: a time that is missing, a '-' that the server refuses. */
-static enum flue_code prepare_profile(struct builder *b, struct flue_part *part,
+static enum flue_code prepare_profile(struct builder *b, struct flue_parcel_part *part,
                                       const struct flue_pprof_profile *profile,
                                       const struct flue_batch *batch)
 {
@@ -159,7 +159,7 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
     for (size_t i = 0; i < flue_pprof_series_count(b->payload); i++) {
         const struct flue_pprof_series *series = flue_pprof_series_at(b->payload, i);
         for (size_t k = 0; k < series->profile_count; k++) {
-            struct flue_part *part = new_part(b->item);
+            struct flue_parcel_part *part = new_part(b->parcel);
             enum flue_code code;
             if (!part || !add_series_labels(b, part, i, series))
                 return no_memory(b->error);
@@ -181,14 +181,14 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
 
 static bool same_moment(const void *rows, uint32_t row, const void *key)
 {
-    const struct flue_part *a = ((struct flue_part *const *)rows)[row];
-    const struct flue_part *b = key;
+    const struct flue_parcel_part *a = ((struct flue_parcel_part *const *)rows)[row];
+    const struct flue_parcel_part *b = key;
 
     return a->series == b->series && a->time_nanos == b->time_nanos &&
            flue_labels_equal(&a->labels, &b->labels);
 }
 
-static void set_own(struct flue_part *part, struct flue_block *block)
+static void set_own(struct flue_parcel_part *part, struct flue_block *block)
 {
     flue_block_unref(part->own);
     part->own = block;
@@ -198,7 +198,7 @@ static void set_own(struct flue_part *part, struct flue_block *block)
 
 /* Joins the parts that hang behind `first` into it; those of other sample types stay apart and will
  * be dated a nanosecond later. */
-static enum flue_code merge_group(struct flue_item *item, struct flue_part *first,
+static enum flue_code merge_group(struct flue_parcel *parcel, struct flue_parcel_part *first,
                                   struct flue_error *error)
 {
     struct flue_block *joined = NULL;
@@ -206,75 +206,75 @@ static enum flue_code merge_group(struct flue_item *item, struct flue_part *firs
     size_t count = 0, at = 0;
     enum flue_code code;
 
-    for (const struct flue_part *p = first; p; p = p->merge_next)
+    for (const struct flue_parcel_part *p = first; p; p = p->merge_next)
         count++;
     if (count == 1)
         return FLUE_OK;
-    inputs = flue_arena_zalloc(&item->arena, count, sizeof *inputs);
+    inputs = flue_arena_zalloc(&parcel->arena, count, sizeof *inputs);
     if (!inputs)
         return no_memory(error);
-    for (const struct flue_part *p = first; p; p = p->merge_next)
+    for (const struct flue_parcel_part *p = first; p; p = p->merge_next)
         inputs[at++] = p->profile;
-    code = flue_pprof_merge(inputs, count, &own_limits, item->account, &joined, error);
+    code = flue_pprof_merge(inputs, count, &own_limits, parcel->account, &joined, error);
     if (code == FLUE_UNPROCESSABLE) /* other sample types: no sum of these exists */
         return FLUE_OK;
     if (code)
         return code;
-    for (struct flue_part *p = first->merge_next; p; p = p->merge_next) {
+    for (struct flue_parcel_part *p = first->merge_next; p; p = p->merge_next) {
         first->counts.profiles += p->counts.profiles;
         first->counts.samples += p->counts.samples;
         first->counts.bytes += p->counts.bytes;
-        p->item = NULL; /* taken out below */
+        p->parcel = NULL; /* taken out below */
     }
     set_own(first, joined);
     return FLUE_OK;
 }
 
-static enum flue_code merge_equal(struct flue_item *item, struct flue_error *error)
+static enum flue_code merge_equal(struct flue_parcel *parcel, struct flue_error *error)
 {
     struct flue_table table;
     size_t kept = 0;
 
-    if (item->count < 2)
+    if (parcel->count < 2)
         return FLUE_OK;
-    if (!flue_table_init(&table, &item->arena, item->count))
+    if (!flue_table_init(&table, &parcel->arena, parcel->count))
         return no_memory(error);
-    for (size_t i = 0; i < item->count; i++) {
-        struct flue_part *part = item->parts[i];
+    for (size_t i = 0; i < parcel->count; i++) {
+        struct flue_parcel_part *part = parcel->parts[i];
         uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
-        uint32_t row = flue_table_find(&table, hash, same_moment, item->parts, part);
+        uint32_t row = flue_table_find(&table, hash, same_moment, parcel->parts, part);
         if (row == FLUE_TABLE_NONE) {
             if (!flue_table_insert(&table, hash, (uint32_t)i))
                 return no_memory(error);
         } else {
-            part->merge_next = item->parts[row]->merge_next;
-            item->parts[row]->merge_next = part;
+            part->merge_next = parcel->parts[row]->merge_next;
+            parcel->parts[row]->merge_next = part;
         }
     }
-    for (size_t i = 0; i < item->count; i++) {
-        struct flue_part *part = item->parts[i];
+    for (size_t i = 0; i < parcel->count; i++) {
+        struct flue_parcel_part *part = parcel->parts[i];
         uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
         enum flue_code code;
-        if (!part->item || flue_table_find(&table, hash, same_moment, item->parts, part) != i)
+        if (!part->parcel || flue_table_find(&table, hash, same_moment, parcel->parts, part) != i)
             continue;
-        if ((code = merge_group(item, part, error)))
+        if ((code = merge_group(parcel, part, error)))
             return code;
     }
-    for (size_t i = 0; i < item->count; i++) {
-        if (item->parts[i]->item)
-            item->parts[kept++] = item->parts[i];
+    for (size_t i = 0; i < parcel->count; i++) {
+        if (parcel->parts[i]->parcel)
+            parcel->parts[kept++] = parcel->parts[i];
         else
-            flue_block_unref(item->parts[i]->own);
+            flue_block_unref(parcel->parts[i]->own);
     }
-    item->count = kept;
+    parcel->count = kept;
     return FLUE_OK;
 }
 
 /* Fixes every part's time: stamped where it is missing, moved where the series has used it. */
 static enum flue_code date_parts(struct builder *b, const struct flue_batch *batch)
 {
-    for (size_t i = 0; i < b->item->count; i++) {
-        struct flue_part *part = b->item->parts[i];
+    for (size_t i = 0; i < b->parcel->count; i++) {
+        struct flue_parcel_part *part = b->parcel->parts[i];
         int64_t wanted = part->time_nanos > 0 ? part->time_nanos : (int64_t)batch->origin->received_ns;
         int64_t time = flue_moment_take(b->options->moments, part->series, wanted);
         struct flue_block *dated = NULL;
@@ -290,48 +290,48 @@ static enum flue_code date_parts(struct builder *b, const struct flue_batch *bat
     return FLUE_OK;
 }
 
-/* ---- item ------------------------------------------------------------------------------------- */
+/* ---- parcel ------------------------------------------------------------------------------------- */
 
-enum flue_code flue_item_new(struct flue_send *send, const struct flue_item_options *options,
-                             struct flue_item **out, struct flue_error *error)
+enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_options *options,
+                             struct flue_parcel **out, struct flue_error *error)
 {
     const struct flue_batch *batch = send->batch;
-    struct flue_item *item = calloc(1, sizeof *item);
-    struct builder b = {.item = item, .options = options, .payload = batch->payload, .error = error};
+    struct flue_parcel *parcel = calloc(1, sizeof *parcel);
+    struct builder b = {.parcel = parcel, .options = options, .payload = batch->payload, .error = error};
     enum flue_code code;
 
     *out = NULL;
-    if (!item)
+    if (!parcel)
         return no_memory(error);
-    flue_arena_init(&item->arena, ITEM_BUDGET, 0);
-    item->send = send;
-    item->account = batch->account;
+    flue_arena_init(&parcel->arena, PARCEL_BUDGET, 0);
+    parcel->send = send;
+    parcel->account = batch->account;
     if (options->tenant_from_origin)
-        item->tenant = batch->origin->tenant;
+        parcel->tenant = batch->origin->tenant;
     code = batch->payload->ops->form == FLUE_FORM_OTLP ? from_otlp(&b, batch) : from_pprof(&b, batch);
     if (!code)
-        code = merge_equal(item, error);
+        code = merge_equal(parcel, error);
     if (!code)
         code = date_parts(&b, batch);
     if (code) {
-        flue_item_free(item);
+        flue_parcel_free(parcel);
         return code;
     }
-    item->charged = item->arena.used;
-    if (item->account)
-        flue_account_charge_always(item->account, item->charged);
-    *out = item;
+    parcel->charged = parcel->arena.used;
+    if (parcel->account)
+        flue_account_charge_always(parcel->account, parcel->charged);
+    *out = parcel;
     return FLUE_OK;
 }
 
-void flue_item_free(void *state)
+void flue_parcel_free(void *state)
 {
-    struct flue_item *item = state;
+    struct flue_parcel *parcel = state;
 
-    for (size_t i = 0; i < item->count; i++)
-        flue_block_unref(item->parts[i]->own);
-    if (item->account && item->charged)
-        flue_account_release(item->account, item->charged);
-    flue_arena_destroy(&item->arena);
-    free(item);
+    for (size_t i = 0; i < parcel->count; i++)
+        flue_block_unref(parcel->parts[i]->own);
+    if (parcel->account && parcel->charged)
+        flue_account_release(parcel->account, parcel->charged);
+    flue_arena_destroy(&parcel->arena);
+    free(parcel);
 }
