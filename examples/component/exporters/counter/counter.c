@@ -1,9 +1,9 @@
 /* counter.c: counts samples by an attribute of their resource; a worked example of an exporter.
  *
  * docs/writing-a-component.md goes through it. The folder's name is the component's name, and the
- * description at the end must be called flue_exporter_counter: that is all the build needs to know. */
+ * description at the end must be called flue_exporter_counter: the build needs to know no more. */
 
-/* Step 1: what it needs. component.h is what a component is; the other headers are read on demand. */
+/* Step 1: what it needs. component.h is what a component is; read the other headers on demand. */
 #include "collector/base/clock.h"
 #include "collector/base/hash.h"
 #include "collector/base/log.h"
@@ -83,7 +83,8 @@ static enum flue_code counter_create(const struct flue_create *create, void **in
     counter->loop_count = loops;
     for (unsigned i = 0; i < loops; i++) {
         struct counter_loop *at = &counter->loops[i];
-        flue_arena_init(&at->arena, (size_t)counter->config->max_values * BYTES_PER_VALUE + 65536, 0);
+        flue_arena_init(&at->arena, (size_t)counter->config->max_values * BYTES_PER_VALUE + 65536,
+                        0);
         if (!flue_table_init(&at->table, &at->arena, 16))
             return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", create->id);
     }
@@ -154,8 +155,8 @@ static void log_counts(const struct counter *counter, const struct counter_loop 
                  FLUE_I("samples", flue_metric_get(at->rows[i].samples)), FLUE_LOG_END);
 }
 
-/* Step 6: send gets one item and must answer once, now or later, with flue_send_ok, flue_send_fail or
- * flue_send_done. Queue, retries, concurrency, balance and acknowledgement are the engine's. */
+/* Step 6: send gets one item and must answer once, now or later, with flue_send_ok, flue_send_fail
+ * or flue_send_done. Queue, retries, concurrency, balance and acknowledgement are the engine's. */
 static void counter_send(void *instance, struct flue_send *send)
 {
     struct counter *counter = instance;
@@ -182,8 +183,8 @@ static void counter_destroy(void *instance)
         flue_arena_destroy(&counter->loops[i].arena);
 }
 
-/* Step 8: the description, the one thing with linkage. no_queue: counting cannot fail or wait, so the
- * keys sending_queue, retry_on_failure and timeout would have no meaning. */
+/* Step 8: the description, the one thing with linkage. no_queue: counting cannot fail or wait, so
+ * the keys sending_queue, retry_on_failure and timeout would have no meaning. */
 const struct flue_component flue_exporter_counter = {
     .kind = FLUE_EXPORTER,
     .name = "counter",
