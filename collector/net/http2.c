@@ -376,10 +376,9 @@ static void respond(struct flue_connection *connection, struct flue_exchange *ex
 {
     struct session *session = session_of(connection);
     nghttp2_nv pairs[80];
-    char code[8];
+    char code[20];
     size_t used = 0;
-    snprintf(code, sizeof code, "%u", status % 1000);
-    pairs[used++] = pair(FLUE_BYTES(":status"), flue_bytes_of(code));
+    pairs[used++] = pair(FLUE_BYTES(":status"), flue_decimal(code, status));
     for (size_t i = 0; i < count && used < 80; i++)
         pairs[used++] = pair(lower(&exchange->request.arena, headers[i].name), headers[i].value);
     bool silent = flue_bytes_is(exchange->request.method, "HEAD");

@@ -1,7 +1,6 @@
 #include "collector/net/request.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "collector/base/clock.h"
@@ -668,10 +667,10 @@ void flue_respond(struct flue_request *request, const struct flue_response *resp
         add_listener_headers(exchange, headers, &count);
         if (response->status == 405)
             push(headers, &count, FLUE_BYTES("allow"), allowed_methods(exchange));
-        char length[24];
+        char length[20];
         if (response->trailer_count == 0 && response->status != 204 && response->status != 304) {
-            snprintf(length, sizeof length, "%zu", response->body.size);
-            push(headers, &count, FLUE_BYTES("content-length"), flue_bytes_of(length));
+            push(headers, &count, FLUE_BYTES("content-length"),
+                 flue_decimal(length, response->body.size));
         }
         unstall(exchange);
         connection->ops->respond(connection, exchange, response->status, headers, count, response);

@@ -75,4 +75,14 @@ static inline struct flue_exchange *flue_exchange_of(struct flue_request *reques
     return (struct flue_exchange *)(void *)request;
 }
 
+/* Decimal digits of `number`; `room` holds 20. On the way of every answer, so no printf. */
+static inline struct flue_bytes flue_decimal(char *room, size_t number)
+{
+    char *at = room + 20;
+    do
+        *--at = (char)('0' + number % 10);
+    while (number /= 10);
+    return flue_bytes(at, (size_t)(room + 20 - at));
+}
+
 #endif

@@ -16,20 +16,34 @@
 
 #define INPUT_MAX ((size_t)16 << 20)
 
+/* Header bytes over 0x7f have no coding: each is printed as the code point of its number. */
+static void print_text(struct flue_buffer *line, struct flue_bytes text)
+{
+    flue_buffer_text(line, "\"");
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t c = text.data[i];
+        if (c < 0x20 || c > 0x7e || c == '"' || c == '\\')
+            flue_buffer_printf(line, "\\u%04x", c);
+        else
+            flue_buffer_byte(line, c);
+    }
+    flue_buffer_text(line, "\"");
+}
+
 static void print_head(const struct flue_http1 *reader, struct flue_buffer *line)
 {
     flue_buffer_text(line, "{\"method\":");
-    flue_buffer_json(line, reader->method);
+    print_text(line, reader->method);
     flue_buffer_text(line, ",\"target\":");
-    flue_buffer_json(line, reader->target);
+    print_text(line, reader->target);
     flue_buffer_text(line, ",\"authority\":");
-    flue_buffer_json(line, reader->authority);
+    print_text(line, reader->authority);
     flue_buffer_printf(line, ",\"version\":\"1.%u\",\"headers\":[", reader->minor);
     for (size_t i = 0; i < reader->field_count; i++) {
         flue_buffer_text(line, i ? ",[" : "[");
-        flue_buffer_json(line, flue_http1_name(reader, i));
+        print_text(line, flue_http1_name(reader, i));
         flue_buffer_text(line, ",");
-        flue_buffer_json(line, flue_http1_value(reader, i));
+        print_text(line, flue_http1_value(reader, i));
         flue_buffer_text(line, "]");
     }
     flue_buffer_text(line, "],\"body\":\"");
