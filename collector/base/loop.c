@@ -5,6 +5,7 @@
  */
 #include "collector/base/loop.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include "collector/base/block.h"
 #include "collector/base/limits.h"
@@ -12,6 +13,7 @@
 
 #define SCRATCH_BUDGET ((size_t)64 << 20)
 #define SCRATCH_FIRST  ((size_t)64 * 1024)
+#define IDLE_MS        10000
 
 static _Thread_local struct flue_loop *current;
 
@@ -117,6 +119,19 @@ static void loop_free(struct flue_loop *loop)
     free(loop);
 }
 
+/* What a burst has left in caches goes back to the system once it is over, so that a sidecar is small
+ * again. */
+static void on_idle(uv_timer_t *timer)
+{
+    const struct flue_loop *loop = timer->loop->data;
+
+    if (atomic_load_explicit(&loop->bytes_in_flight, memory_order_relaxed) != 0)
+        return;
+    flue_block_trim();
+    if (loop->index == 0)
+        malloc_trim(0);
+}
+
 static struct flue_loop *loop_new(struct flue_loops *loops, unsigned index,
                                   struct flue_error *error)
 {
@@ -141,6 +156,10 @@ static struct flue_loop *loop_new(struct flue_loops *loops, unsigned index,
     failure = uv_async_init(&loop->uv, &loop->wake, on_wake);
     if (failure == 0)
         failure = flue_timers_init(loop);
+    if (failure == 0)
+        failure = uv_timer_init(&loop->uv, &loop->idle);
+    if (failure == 0)
+        failure = uv_timer_start(&loop->idle, on_idle, IDLE_MS, IDLE_MS);
     if (failure == 0)
         return loop;
     flue_fail(error, FLUE_IO, "event loop %u: %s", index, uv_strerror(failure));

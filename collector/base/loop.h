@@ -35,6 +35,7 @@ struct flue_loop {
     struct flue_timer *timers;
     uint64_t timer_due_ns; /* what `timer` is set to; 0: not set */
     uint64_t firing_ns;    /* while timers fire: up to when */
+    uv_timer_t idle;       /* gives memory back while nothing is going on */
 };
 
 struct flue_loops {
