@@ -279,10 +279,9 @@ static bool input(struct flue_connection *connection, struct flue_bytes in)
 static bool flush(struct flue_connection *connection)
 {
     struct session *session = session_of(connection);
-    struct flue_bytes held =
-        flue_bytes(session->held + session->held_at, session->held_size - session->held_at);
-    if (!session->held)
-        held = flue_bytes(NULL, 0);
+    struct flue_bytes held = flue_bytes(NULL, 0);
+    if (session->held)
+        held = flue_bytes(session->held + session->held_at, session->held_size - session->held_at);
     bool good = process(connection, &held);
     if (held.size) {
         session->held_at = session->held_size - held.size;
