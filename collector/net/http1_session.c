@@ -317,7 +317,8 @@ static bool direct_done(struct flue_connection *connection, size_t size)
     if (connection->finishing)
         return false;
     bool good = process(connection, &none);
-    if (good && !session->ended)
+    /* A body that was complete with this may be answered and gone already. */
+    if (good && !session->ended && session->exchange)
         flue_exchange_stall(session->exchange);
     connection->paused = waiting(session);
     return good;

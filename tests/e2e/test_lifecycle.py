@@ -188,3 +188,28 @@ service: {{pipelines: {{profiles: {{receivers: [otlp], exporters: [nop]}}}}}}
                                    request_serializer=bytes, response_deserializer=bytes)
         assert call(BODIES[0].read_bytes(), timeout=10) == b""
     assert daemon.total("otelcol_receiver_accepted_profile_samples") > 0
+
+
+def resident_kb(daemon):
+    for line in open(f"/proc/{daemon.process.pid}/status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+
+
+@pytest.mark.slow
+def test_memory_goes_back_when_it_is_over(flue):
+    port = free_port()
+    daemon = flue(f"""
+receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
+exporters: {{nop: {{}}}}
+service: {{pipelines: {{profiles: {{receivers: [otlp], exporters: [nop]}}}}}}
+""")
+    before = resident_kb(daemon)
+    # Bodies that are read whole and then refused: 12 MB each, at once on several connections.
+    import concurrent.futures
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        def send(_):
+            return httpx.post(f"http://127.0.0.1:{port}/v1development/profiles", content=b"\\xff" * (12 << 20),
+                              headers={"content-type": "application/x-protobuf"}, timeout=60).status_code
+        assert set(pool.map(send, range(16))) == {400}
+    wait_for(lambda: resident_kb(daemon) < before + 12_000, 40, "memory to go back")
