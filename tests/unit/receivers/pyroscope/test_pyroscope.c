@@ -3,6 +3,7 @@
 #include "served.h"
 
 #include "collector/base/codec.h"
+#include "proto/wire/writer.h"
 #include "pprof.pb-c.h"
 
 extern const struct flue_component flue_receiver_pyroscope;
@@ -259,18 +260,7 @@ static void multipart_mistakes(void **state)
 
 static size_t put(uint8_t *at, unsigned field, const void *data, size_t size)
 {
-    uint8_t head[8];
-    size_t n = 0;
-    head[n++] = (uint8_t)(field << 3 | 2);
-    for (size_t rest = size; n < 7; rest >>= 7) {
-        head[n++] = (uint8_t)((rest & 0x7f) | (rest > 0x7f ? 0x80 : 0));
-        if (rest <= 0x7f)
-            break;
-    }
-    memcpy(at, head, n);
-    if (size)
-        memcpy(at + n, data, size);
-    return n + size;
+    return (size_t)(flue_write_len_field(at, field, flue_bytes(data, size)) - at);
 }
 
 /* One series, process_cpu of "enc", with the given profiles. */
