@@ -352,7 +352,7 @@ static void base64_both_ways(void **state)
         size_t length = (n + 2) / 3 * 4;
         assert_true(flue_base64_decode(flue_bytes(text, length), out, &size));
         assert_int_equal(size, n);
-        assert_memory_equal(out, data, n ? n : 1);
+        assert_int_equal(memcmp(out, data, n), 0);
         while (length > 0 && text[length - 1] == '=')
             length--;
         assert_true(flue_base64_decode(flue_bytes(text, length), out, &size));
