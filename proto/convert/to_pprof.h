@@ -35,16 +35,32 @@ struct flue_pprof_writer {
     struct flue_table own;        /* texts that are in no row, by content */
 
     uint32_t *stacks, *locations, *functions; /* generation in which used */
-    uint8_t *stack_kinds;         /* by row, once for all generations */
-    uint8_t *function_kinds;
+    uint8_t *stack_kinds;         /* by row, once for all generations, as are those below */
+    uint8_t *attribute_kinds;
+    struct flue_location_made {   /* a Location as pprof has it, encoded at first use */
+        uint32_t size;            /* 0: not yet */
+        uint32_t first_function, functions;
+        uint32_t mapping, at;
+        uint8_t facts;
+        bool bare, unknown_function;
+    } *made_locations;
+    struct flue_out location_bytes;
+    uint32_t *line_functions;     /* of all made locations */
+    size_t line_function_count, line_function_room;
+    struct flue_function_read {
+        struct flue_otlp_function fields;
+        bool read;
+    } *made_functions;
     struct flue_mapping_state {
+        struct flue_otlp_mapping fields;
+        struct flue_bytes build_id;
         uint32_t generation;
-        uint8_t kind;             /* as its attributes say, once for all generations */
+        uint8_t kind;             /* as its attributes say */
         uint8_t facts;            /* of its symbolized frames in this generation */
         bool symbolized, bare;    /* has such frames in this generation */
         bool read;
     } *mappings;
-    struct flue_row_list used_locations, used_functions, used_mappings;
+    struct flue_row_list used_stacks, used_locations, used_functions, used_mappings;
     size_t mappings_written;
     bool unknown_location, unknown_function; /* placeholders are needed */
 };

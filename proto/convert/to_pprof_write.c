@@ -5,10 +5,13 @@
 #include "proto/convert/to_pprof.h"
 
 #include <stdlib.h>
+#include "proto/otlp/dictionary_run.h"
 
 /* stack_kinds: how a row goes into a Sample. */
 enum { STACK_UNREAD, STACK_VERBATIM, STACK_REWRITTEN };
-/* facts of mappings, and function_kinds */
+/* attribute_kinds of locations */
+enum { ATTRIBUTE_UNREAD, ATTRIBUTE_OTHER, ATTRIBUTE_FOLDED };
+/* facts of mappings */
 enum { KNOWN = 1, HAS_FILENAME = 2, HAS_LINE = 4, HAS_INLINE = 8, HAS_FUNCTION = 16 };
 
 #define UNKNOWN_NAME FLUE_BYTES("[unknown]")
@@ -36,17 +39,24 @@ bool flue_pprof_writer_init(struct flue_pprof_writer *w,
     w->stack_kinds = flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_STACK), 1);
     w->locations = flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_LOCATION), sizeof *w->locations);
     w->functions = flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_FUNCTION), sizeof *w->functions);
-    w->function_kinds = flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_FUNCTION), 1);
+    w->attribute_kinds = flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_ATTRIBUTE), 1);
+    w->made_locations =
+        flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_LOCATION), sizeof *w->made_locations);
+    w->made_functions =
+        flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_FUNCTION), sizeof *w->made_functions);
     w->mappings = flue_arena_zalloc(arena, rows_of(w, FLUE_OTLP_MAPPING), sizeof *w->mappings);
     return flue_out_init(&w->out, expected, work->budget) &&
-           flue_out_init(&w->label_bytes, 256, work->budget) && w->strings && w->stacks &&
-           w->stack_kinds && w->locations && w->functions && w->function_kinds && w->mappings;
+           flue_out_init(&w->label_bytes, 256, work->budget) &&
+           flue_out_init(&w->location_bytes, 1024, work->budget) && w->strings && w->stacks &&
+           w->stack_kinds && w->locations && w->functions && w->attribute_kinds &&
+           w->made_locations && w->made_functions && w->mappings;
 }
 
 void flue_pprof_writer_destroy(struct flue_pprof_writer *w)
 {
     flue_out_destroy(&w->out);
     flue_out_destroy(&w->label_bytes);
+    flue_out_destroy(&w->location_bytes);
     flue_arena_destroy(&w->own_arena);
 }
 
@@ -172,40 +182,71 @@ static void use(struct flue_pprof_writer *w, struct flue_row_list *list, uint32_
         w->out.failed = true;
 }
 
-/* A frame of row 0, "no location", which pprof has not: the placeholder stands one behind the table. */
+/* Is there a 0 among the numbers of a run? Only there a varint of minimal length has a zero byte; a
+ * longer one that ends in zero costs the rewriting that a 0 would. */
+static bool has_zero(struct flue_bytes run)
+{
+    return run.size && memchr(run.data, 0, run.size);
+}
+
 static void stack_use(struct flue_pprof_writer *w, uint32_t row)
 {
-    struct flue_bytes content = flue_otlp_row(w->dictionary, FLUE_OTLP_STACK, row);
-    struct flue_reader r = flue_reader(content);
+    struct flue_bytes content = flue_otlp_row(w->dictionary, FLUE_OTLP_STACK, row), run;
+
+    w->stacks[row] = w->generation;
+    use(w, &w->used_stacks, row);
+    if (w->stack_kinds[row] == STACK_UNREAD)
+        w->stack_kinds[row] =
+            flue_stack_run(content, &run) && !has_zero(run) ? STACK_VERBATIM : STACK_REWRITTEN;
+}
+
+static void location_use(struct flue_pprof_writer *w, uint64_t number)
+{
+    if (number == 0 || number >= w->dictionary->counts[FLUE_OTLP_LOCATION]) {
+        w->unknown_location = true;
+    } else if (w->locations[number] != w->generation) {
+        w->locations[number] = w->generation;
+        use(w, &w->used_locations, (uint32_t)number);
+    }
+}
+
+static void stack_locations(struct flue_pprof_writer *w, uint32_t row)
+{
+    struct flue_bytes content = flue_otlp_row(w->dictionary, FLUE_OTLP_STACK, row), run;
+    uint32_t *locations = w->locations, generation = w->generation;
     uint32_t limit = rows_of(w, FLUE_OTLP_LOCATION);
-    bool zero = false, other = false;
-    struct flue_field_value f;
+    struct flue_otlp_numbers numbers;
+    const uint8_t *at, *end;
     uint64_t number;
 
-    while (flue_read_field(&r, &f)) {
-        struct flue_reader run = flue_reader(f.bytes);
-
-        if (f.number != 1) {
-            other = true;
-            continue;
-        }
-        if (f.type == FLUE_VARINT) { /* not packed */
-            other = true;
-            run = flue_reader(flue_bytes(f.tag_at, (size_t)(r.at - f.tag_at)));
-            flue_read_varint(&run, &number); /* the tag */
-        }
-        while (flue_read_varint(&run, &number)) {
-            if (number == 0 || number >= limit) {
-                zero = true;
-            } else if (w->locations[number] != w->generation) {
-                w->locations[number] = w->generation;
-                use(w, &w->used_locations, (uint32_t)number);
-            }
-        }
+    if (!flue_stack_run(content, &run)) {
+        for (numbers = flue_otlp_stack_locations(content); flue_otlp_numbers_next(&numbers, &number);)
+            location_use(w, number);
+        return;
     }
-    w->stacks[row] = w->generation;
-    w->stack_kinds[row] = zero || other ? STACK_REWRITTEN : STACK_VERBATIM;
-    w->unknown_location = w->unknown_location || zero;
+    for (at = run.data, end = at + run.size; at < end;) {
+        uint32_t next = flue_run_next(&at, end);
+
+        if (__builtin_expect(next >= limit || locations[next] != generation, 0))
+            location_use(w, next);
+    }
+}
+
+/* The locations of all used stacks. Where every stack of the table is used and none needs a look of
+ * its own, that is every location: stacks are most of an application's profile, and are then only
+ * copied. (A location that no stack has is written too; nobody makes such tables.) */
+static void locations_use(struct flue_pprof_writer *w)
+{
+    bool plain = w->used_stacks.count + 1 == w->dictionary->counts[FLUE_OTLP_STACK];
+
+    for (size_t i = 0; i < w->used_stacks.count && plain; i++)
+        plain = w->stack_kinds[w->used_stacks.rows[i]] == STACK_VERBATIM;
+    if (plain)
+        for (uint32_t i = 1; i < w->dictionary->counts[FLUE_OTLP_LOCATION]; i++)
+            location_use(w, i);
+    else
+        for (size_t i = 0; i < w->used_stacks.count; i++)
+            stack_locations(w, w->used_stacks.rows[i]);
 }
 
 /* Packed location ids, for the rare stack that cannot be copied. */
@@ -230,37 +271,59 @@ static int64_t times(int64_t value, int64_t factor)
     return product;
 }
 
+static int64_t value_of(const struct flue_pprof_head *head,
+                        const struct flue_sample_list *const *lists, size_t type, size_t number)
+{
+    int64_t value = lists[type]->values[number];
+
+    return head->times_period[type] ? times(value, head->period) : value;
+}
+
+static void sample_rewrite(struct flue_pprof_writer *w, const struct flue_pprof_head *head,
+                           const struct flue_sample_list *const *lists, size_t number,
+                           struct flue_bytes stack, struct flue_bytes labels)
+{
+    size_t mark = flue_out_open(&w->out, 2), values;
+
+    stack_rewrite(w, stack);
+    values = flue_out_open(&w->out, 2);
+    for (size_t i = 0; i < head->type_count; i++)
+        flue_out_varint(&w->out, (uint64_t)value_of(head, lists, i, number));
+    flue_out_close(&w->out, values);
+    flue_out_bytes(&w->out, labels);
+    flue_out_close(&w->out, mark);
+}
+
 static void sample_write(struct flue_pprof_writer *w, const struct flue_pprof_head *head,
                          const struct flue_sample_list *const *lists, size_t number)
 {
     const struct flue_sample_row *row = &lists[0]->rows[number];
     struct flue_bytes stack = flue_otlp_row(w->dictionary, FLUE_OTLP_STACK, row->stack), labels;
-    size_t values, mark;
+    size_t values = 0, size;
     uint8_t *at;
 
     if (stack.size && w->stacks[row->stack] != w->generation)
         stack_use(w, row->stack);
     labels = labels_of(w, row->labels);
-    mark = flue_out_open(&w->out, 2);
-    if (stack.size && w->stack_kinds[row->stack] == STACK_REWRITTEN)
-        stack_rewrite(w, stack);
-    else
-        flue_out_bytes(&w->out, stack);
-    values = flue_out_open(&w->out, 2);
-    for (size_t i = 0; i < head->type_count; i++) {
-        int64_t value = lists[i]->values[number];
-
-        at = flue_out_room(&w->out, 10);
-        if (!at)
-            return;
-        flue_out_end(&w->out,
-                     flue_write_varint(at, (uint64_t)(head->times_period[i]
-                                                          ? times(value, head->period)
-                                                          : value)));
+    if (stack.size && w->stack_kinds[row->stack] == STACK_REWRITTEN) {
+        sample_rewrite(w, head, lists, number, stack, labels);
+        return;
     }
-    flue_out_close(&w->out, values);
-    flue_out_bytes(&w->out, labels);
-    flue_out_close(&w->out, mark);
+    for (size_t i = 0; i < head->type_count; i++)
+        values += flue_varint_size((uint64_t)value_of(head, lists, i, number));
+    size = stack.size + flue_len_field_size(2, values) + labels.size;
+    at = flue_out_room(&w->out, size + 16);
+    if (!at)
+        return;
+    at = flue_write_len_head(at, 2, size);
+    if (stack.size)
+        memcpy(at, stack.data, stack.size);
+    at = flue_write_len_head(at + stack.size, 2, values);
+    for (size_t i = 0; i < head->type_count; i++)
+        at = flue_write_varint(at, (uint64_t)value_of(head, lists, i, number));
+    if (labels.size)
+        memcpy(at, labels.data, labels.size);
+    flue_out_end(&w->out, at + labels.size);
 }
 
 /* ---------------------------------------------------------------- locations */
@@ -281,167 +344,34 @@ static bool is_folded(struct flue_pprof_writer *w, struct flue_otlp_numbers attr
     struct flue_value value;
     uint64_t index;
 
-    while (flue_otlp_numbers_next(&attributes, &index))
-        if (flue_bytes_is(attribute_key(w, index, &value), "pprof.location.is_folded"))
-            return value.type == FLUE_VALUE_BOOL && value.boolean;
+    while (flue_otlp_numbers_next(&attributes, &index)) {
+        uint8_t *kind = w->attribute_kinds + (index < rows_of(w, FLUE_OTLP_ATTRIBUTE) ? index : 0);
+
+        if (*kind == ATTRIBUTE_UNREAD)
+            *kind = flue_bytes_is(attribute_key(w, index, &value), "pprof.location.is_folded") &&
+                            value.type == FLUE_VALUE_BOOL && value.boolean
+                        ? ATTRIBUTE_FOLDED
+                        : ATTRIBUTE_OTHER;
+        if (*kind == ATTRIBUTE_FOLDED)
+            return true;
+    }
     return false;
 }
 
-static uint8_t function_use(struct flue_pprof_writer *w, uint32_t row)
+static const struct flue_otlp_function *function_at(struct flue_pprof_writer *w, uint32_t row)
 {
-    if (w->functions[row] != w->generation) {
-        w->functions[row] = w->generation;
-        use(w, &w->used_functions, row);
-        if (!w->function_kinds[row]) {
-            struct flue_otlp_function f;
+    struct flue_function_read *made = &w->made_functions[row];
 
-            flue_otlp_function_read(flue_otlp_row(w->dictionary, FLUE_OTLP_FUNCTION, row), &f);
-            w->function_kinds[row] = (uint8_t)(KNOWN | (f.filename ? HAS_FILENAME : 0));
-        }
+    if (!made->read) {
+        flue_otlp_function_read(flue_otlp_row(w->dictionary, FLUE_OTLP_FUNCTION, row),
+                                &made->fields);
+        made->read = true;
     }
-    return w->function_kinds[row];
+    return &made->fields;
 }
 
-/* Explicit pprof.mapping.has_* attributes are what a pprof said: such a mapping stays one. Without
- * them frames with and without names stand in two, since Pyroscope symbolizes by mapping. */
-static void mapping_read(struct flue_pprof_writer *w, struct flue_mapping_state *state, uint32_t row)
-{
-    static const struct {
-        const char *key;
-        uint8_t fact;
-    } keys[] = {{"pprof.mapping.has_functions", HAS_FUNCTION},
-                {"pprof.mapping.has_filenames", HAS_FILENAME},
-                {"pprof.mapping.has_line_numbers", HAS_LINE},
-                {"pprof.mapping.has_inline_frames", HAS_INLINE}};
-    struct flue_otlp_mapping mapping;
-    struct flue_value value;
-    uint64_t index;
-
-    state->read = true;
-    flue_otlp_mapping_read(flue_otlp_row(w->dictionary, FLUE_OTLP_MAPPING, row), &mapping);
-    while (flue_otlp_numbers_next(&mapping.attribute_indices, &index)) {
-        struct flue_bytes key = attribute_key(w, index, &value);
-
-        for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-            if (value.type == FLUE_VALUE_BOOL && flue_bytes_is(key, keys[i].key))
-                state->kind |= (uint8_t)(KNOWN | (value.boolean ? keys[i].fact : 0));
-    }
-}
-
-/* The id under which a frame's mapping goes: the row, or behind all rows its half without names. */
-static uint64_t mapping_use(struct flue_pprof_writer *w, uint32_t row, bool symbolized,
-                            uint8_t facts)
-{
-    struct flue_mapping_state *state;
-
-    if (row == 0 || row >= w->dictionary->counts[FLUE_OTLP_MAPPING])
-        return 0;
-    state = &w->mappings[row];
-    if (!state->read)
-        mapping_read(w, state, row);
-    if (state->generation != w->generation) {
-        state->generation = w->generation;
-        state->facts = 0;
-        state->symbolized = state->bare = false;
-        use(w, &w->used_mappings, row);
-    }
-    if (state->kind || symbolized) {
-        state->symbolized = true;
-        state->facts |= facts;
-        return row;
-    }
-    state->bare = true;
-    return (uint64_t)rows_of(w, FLUE_OTLP_MAPPING) + row;
-}
-
-static void placeholder_line(struct flue_pprof_writer *w)
-{
-    size_t mark = flue_out_open(&w->out, 4);
-
-    w->unknown_function = true;
-    flue_out_number(&w->out, 1, rows_of(w, FLUE_OTLP_FUNCTION));
-    flue_out_close(&w->out, mark);
-}
-
-/* A line that names no function and says nothing else either. */
-static bool line_empty(const struct flue_otlp_line *line)
-{
-    return line->function == 0 && line->line == 0 && line->column == 0;
-}
-
-static void location_write(struct flue_pprof_writer *w, uint32_t row)
-{
-    struct flue_bytes content = flue_otlp_row(w->dictionary, FLUE_OTLP_LOCATION, row);
-    uint8_t facts = HAS_FUNCTION;
-    struct flue_otlp_location location;
-    struct flue_otlp_line line;
-    struct flue_reader lines;
-    size_t count = 0, mark;
-    bool bare;
-
-    flue_otlp_location_read(content, &location);
-    for (lines = location.lines; flue_otlp_line_next(&lines, &line); count++) {
-        if (line.function && line.function < w->dictionary->counts[FLUE_OTLP_FUNCTION])
-            facts |= function_use(w, line.function) & HAS_FILENAME;
-        facts |= line.line ? HAS_LINE : 0;
-        facts |= count ? HAS_INLINE : 0;
-    }
-    if (count == 1) {
-        lines = location.lines;
-        flue_otlp_line_next(&lines, &line);
-        count = !line_empty(&line);
-    }
-    bare = count == 0 && location.address != 0;
-    mark = flue_out_open(&w->out, 4);
-    flue_out_number(&w->out, 1, row);
-    flue_out_number(&w->out, 2, mapping_use(w, location.mapping, !bare, bare ? 0 : facts));
-    flue_out_number(&w->out, 3, location.address);
-    if (count == 0 && !bare) {
-        placeholder_line(w); /* Pyroscope drops every sample that holds a frame without anything */
-    } else if (count) {
-        struct flue_reader r = flue_reader(content);
-        struct flue_field_value f;
-
-        while (flue_read_field(&r, &f)) {
-            struct flue_reader one = flue_reader(flue_bytes(f.tag_at, (size_t)(r.at - f.tag_at)));
-
-            if (f.number != 3 || f.type != FLUE_LEN)
-                continue;
-            flue_otlp_line_next(&one, &line);
-            if (line.function && line.function < w->dictionary->counts[FLUE_OTLP_FUNCTION]) {
-                flue_out_field(&w->out, 4, f.bytes);
-            } else {
-                size_t inner = flue_out_open(&w->out, 4);
-
-                w->unknown_function = true;
-                flue_out_number(&w->out, 1, rows_of(w, FLUE_OTLP_FUNCTION));
-                flue_out_number(&w->out, 2, (uint64_t)line.line);
-                flue_out_number(&w->out, 3, (uint64_t)line.column);
-                flue_out_close(&w->out, inner);
-            }
-        }
-    }
-    if (is_folded(w, location.attribute_indices))
-        flue_out_number(&w->out, 5, 1);
-    flue_out_close(&w->out, mark);
-}
-
-static void function_write(struct flue_pprof_writer *w, uint32_t row)
-{
-    struct flue_otlp_function f;
-    size_t mark = flue_out_open(&w->out, 5);
-
-    flue_otlp_function_read(flue_otlp_row(w->dictionary, FLUE_OTLP_FUNCTION, row), &f);
-    flue_out_number(&w->out, 1, row);
-    flue_out_number(&w->out, 2, string_row(w, f.name));
-    flue_out_number(&w->out, 3, string_row(w, f.system_name));
-    flue_out_number(&w->out, 4, string_row(w, f.filename));
-    flue_out_number(&w->out, 5, (uint64_t)f.start_line);
-    flue_out_close(&w->out, mark);
-}
-
-/* The build id: GNU's first, as Pyroscope and debuginfod know it. Its row, or its text alone. */
-static uint32_t build_id(struct flue_pprof_writer *w, struct flue_otlp_numbers attributes)
+/* GNU's first, as Pyroscope and debuginfod know it. */
+static struct flue_bytes build_id(struct flue_pprof_writer *w, struct flue_otlp_numbers attributes)
 {
     static const char *const keys[] = {"process.executable.build_id.gnu",
                                        "process.executable.build_id.go",
@@ -460,22 +390,285 @@ static uint32_t build_id(struct flue_pprof_writer *w, struct flue_otlp_numbers a
                 rank = i;
             }
     }
-    return string_plain(w, best);
+    return best;
+}
+
+/* Explicit pprof.mapping.has_* attributes are what a pprof said: such a mapping stays one. Without
+ * them frames with and without names stand in two, since Pyroscope symbolizes by mapping. */
+static void mapping_read(struct flue_pprof_writer *w, struct flue_mapping_state *state, uint32_t row)
+{
+    static const struct {
+        const char *key;
+        uint8_t fact;
+    } keys[] = {{"pprof.mapping.has_functions", HAS_FUNCTION},
+                {"pprof.mapping.has_filenames", HAS_FILENAME},
+                {"pprof.mapping.has_line_numbers", HAS_LINE},
+                {"pprof.mapping.has_inline_frames", HAS_INLINE}};
+    struct flue_otlp_numbers attributes;
+    struct flue_value value;
+    uint64_t index;
+
+    state->read = true;
+    flue_otlp_mapping_read(flue_otlp_row(w->dictionary, FLUE_OTLP_MAPPING, row), &state->fields);
+    state->build_id = build_id(w, state->fields.attribute_indices);
+    attributes = state->fields.attribute_indices;
+    while (flue_otlp_numbers_next(&attributes, &index)) {
+        struct flue_bytes key = attribute_key(w, index, &value);
+
+        for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+            if (value.type == FLUE_VALUE_BOOL && flue_bytes_is(key, keys[i].key))
+                state->kind |= (uint8_t)(KNOWN | (value.boolean ? keys[i].fact : 0));
+    }
+}
+
+static struct flue_mapping_state *mapping_at(struct flue_pprof_writer *w, uint32_t row)
+{
+    struct flue_mapping_state *state = &w->mappings[row];
+
+    if (!state->read)
+        mapping_read(w, state, row);
+    return state;
+}
+
+/* The id under which a frame's mapping goes: the row, or behind all rows its half without names. */
+static uint64_t mapping_id(struct flue_pprof_writer *w, uint32_t row, bool symbolized)
+{
+    if (row == 0 || symbolized || mapping_at(w, row)->kind)
+        return row;
+    return (uint64_t)rows_of(w, FLUE_OTLP_MAPPING) + row;
+}
+
+static void mapping_use(struct flue_pprof_writer *w, uint32_t row, bool symbolized, uint8_t facts)
+{
+    struct flue_mapping_state *state = mapping_at(w, row);
+
+    if (state->generation != w->generation) {
+        state->generation = w->generation;
+        state->facts = 0;
+        state->symbolized = state->bare = false;
+        use(w, &w->used_mappings, row);
+    }
+    if (state->kind || symbolized) {
+        state->symbolized = true;
+        state->facts |= facts;
+    } else {
+        state->bare = true;
+    }
+}
+
+/* A Line of no function: of the placeholder, one behind the table. */
+static void placeholder_line(struct flue_pprof_writer *w, struct flue_out *out, int64_t line,
+                             int64_t column)
+{
+    size_t mark = flue_out_open(out, 4);
+
+    flue_out_number(out, 1, rows_of(w, FLUE_OTLP_FUNCTION));
+    flue_out_number(out, 2, (uint64_t)line);
+    flue_out_number(out, 3, (uint64_t)column);
+    flue_out_close(out, mark);
+}
+
+static void line_read(struct flue_bytes content, struct flue_otlp_line *line)
+{
+    struct flue_reader r = flue_reader(content);
+    struct flue_field_value f;
+
+    *line = (struct flue_otlp_line){0};
+    while (flue_read_field(&r, &f))
+        switch (f.number) {
+        case 1:
+            line->function = (uint32_t)f.varint;
+            break;
+        case 2:
+            line->line = (int64_t)f.varint;
+            break;
+        case 3:
+            line->column = (int64_t)f.varint;
+            break;
+        default:
+            break;
+        }
+}
+
+/* One Line behind the other fields of a Location; what it says of functions goes into `made`. */
+static void line_make(struct flue_pprof_writer *w, struct flue_location_made *made,
+                      struct flue_bytes content, bool first)
+{
+    struct flue_otlp_line line;
+
+    line_read(content, &line);
+    made->facts |= (uint8_t)((line.line ? HAS_LINE : 0) | (first ? 0 : HAS_INLINE));
+    if (line.function == 0 || line.function >= w->dictionary->counts[FLUE_OTLP_FUNCTION]) {
+        made->unknown_function = true;
+        placeholder_line(w, &w->location_bytes, line.line, line.column);
+        return;
+    }
+    if (function_at(w, line.function)->filename)
+        made->facts |= HAS_FILENAME;
+    made->functions++;
+    if (!FLUE_ARENA_PUSH(&w->work->arena, w->line_functions, w->line_function_count,
+                         w->line_function_room, line.function))
+        w->out.failed = true;
+    flue_out_field(&w->location_bytes, 4, content);
+}
+
+struct location_view {
+    uint32_t mapping;
+    uint64_t address;
+    size_t lines;
+    struct flue_bytes last_line;
+    bool has_attributes;
+};
+
+/* Numbers alone are compared: the body is checked, and a compare of number and wire type together
+ * waits for both stores (performance of this walk is that of the conversion). */
+static void location_view(struct flue_bytes content, struct location_view *view)
+{
+    struct flue_reader r = flue_reader(content);
+    struct flue_field_value f;
+
+    *view = (struct location_view){0};
+    while (flue_read_field(&r, &f))
+        switch (f.number) {
+        case 1:
+            view->mapping = (uint32_t)f.varint;
+            break;
+        case 2:
+            view->address = f.varint;
+            break;
+        case 3:
+            view->lines++;
+            view->last_line = f.bytes;
+            break;
+        case 4:
+            view->has_attributes = true;
+            break;
+        default:
+            break;
+        }
+}
+
+/* No line, or one that names no function and says nothing else either. */
+static bool is_nameless(const struct location_view *view)
+{
+    struct flue_otlp_line line;
+
+    if (view->lines != 1)
+        return view->lines == 0;
+    line_read(view->last_line, &line);
+    return line.function == 0 && line.line == 0 && line.column == 0;
+}
+
+/* Encodes the Location, whole, for all generations. */
+static void location_make(struct flue_pprof_writer *w, uint32_t row, struct flue_location_made *made)
+{
+    struct flue_bytes content = w->dictionary->rows[FLUE_OTLP_LOCATION][row];
+    struct flue_out *out = &w->location_bytes;
+    struct flue_reader r = flue_reader(content);
+    struct flue_otlp_location location;
+    struct location_view view;
+    struct flue_field_value f;
+    bool nameless, first = true;
+    size_t mark;
+
+    location_view(content, &view);
+    nameless = is_nameless(&view);
+    made->bare = nameless && view.address != 0;
+    made->facts = made->bare ? 0 : HAS_FUNCTION;
+    made->mapping = view.mapping < w->dictionary->counts[FLUE_OTLP_MAPPING] ? view.mapping : 0;
+    made->first_function = (uint32_t)w->line_function_count;
+    made->at = (uint32_t)flue_out_size(out);
+    mark = flue_out_open(out, 4);
+    flue_out_number(out, 1, row);
+    flue_out_number(out, 2, mapping_id(w, made->mapping, !made->bare));
+    flue_out_number(out, 3, view.address);
+    if (!nameless) {
+        for (; flue_read_field(&r, &f); first = first && f.number != 3)
+            if (f.number == 3)
+                line_make(w, made, f.bytes, first);
+    } else if (!made->bare) { /* Pyroscope drops every sample that holds a frame without anything */
+        made->unknown_function = true;
+        placeholder_line(w, out, 0, 0);
+    }
+    if (view.has_attributes) {
+        flue_otlp_location_read(content, &location);
+        if (is_folded(w, location.attribute_indices))
+            flue_out_number(out, 5, 1);
+    }
+    flue_out_close(out, mark);
+    made->size = (uint32_t)(flue_out_size(out) - made->at);
+}
+
+static void location_write(struct flue_pprof_writer *w, uint32_t row)
+{
+    struct flue_location_made *made = &w->made_locations[row];
+
+    if (made->size == 0)
+        location_make(w, row, made);
+    if (w->location_bytes.failed || flue_out_size(&w->location_bytes) > UINT32_MAX)
+        w->out.failed = true;
+    if (w->out.failed)
+        return;
+    if (made->mapping)
+        mapping_use(w, made->mapping, !made->bare, made->facts);
+    w->unknown_function = w->unknown_function || made->unknown_function;
+    for (uint32_t i = made->first_function; i < made->first_function + made->functions; i++) {
+        uint32_t function = w->line_functions[i];
+
+        if (w->functions[function] != w->generation) {
+            w->functions[function] = w->generation;
+            use(w, &w->used_functions, function);
+        }
+    }
+    flue_out_bytes(&w->out, flue_bytes(w->location_bytes.block->data + made->at, made->size));
+}
+
+static void function_write(struct flue_pprof_writer *w, uint32_t row)
+{
+    const struct flue_otlp_function *f = function_at(w, row);
+    uint8_t *head = flue_out_room(&w->out, 64), *at;
+    uint32_t name = string_row(w, f->name), system_name = string_row(w, f->system_name);
+    uint32_t filename = string_row(w, f->filename);
+
+    if (!head)
+        return;
+    at = head + 2; /* at most 4 * 6 + 11 bytes */
+    *at++ = 1 << 3;
+    at = flue_write_varint(at, row);
+    if (name) {
+        *at++ = 2 << 3;
+        at = flue_write_varint(at, name);
+    }
+    if (system_name) {
+        *at++ = 3 << 3;
+        at = flue_write_varint(at, system_name);
+    }
+    if (filename) {
+        *at++ = 4 << 3;
+        at = flue_write_varint(at, filename);
+    }
+    if (f->start_line) {
+        *at++ = 5 << 3;
+        at = flue_write_varint(at, (uint64_t)f->start_line);
+    }
+    head[0] = 5 << 3 | FLUE_LEN;
+    head[1] = (uint8_t)(at - head - 2);
+    flue_out_end(&w->out, at);
 }
 
 static void mapping_write(struct flue_pprof_writer *w, uint32_t row, uint64_t id, uint8_t facts)
 {
-    struct flue_otlp_mapping m;
+    const struct flue_mapping_state *state = mapping_at(w, row);
+    const struct flue_otlp_mapping *m = &state->fields;
     size_t mark = flue_out_open(&w->out, 3);
 
     w->mappings_written++;
-    flue_otlp_mapping_read(flue_otlp_row(w->dictionary, FLUE_OTLP_MAPPING, row), &m);
     flue_out_number(&w->out, 1, id);
-    flue_out_number(&w->out, 2, m.memory_start);
-    flue_out_number(&w->out, 3, m.memory_limit);
-    flue_out_number(&w->out, 4, m.file_offset);
-    flue_out_number(&w->out, 5, string_row(w, m.filename));
-    flue_out_number(&w->out, 6, build_id(w, m.attribute_indices));
+    flue_out_number(&w->out, 2, m->memory_start);
+    flue_out_number(&w->out, 3, m->memory_limit);
+    flue_out_number(&w->out, 4, m->file_offset);
+    flue_out_number(&w->out, 5, string_row(w, m->filename));
+    flue_out_number(&w->out, 6, string_plain(w, state->build_id));
     flue_out_number(&w->out, 7, (facts & HAS_FUNCTION) != 0);
     flue_out_number(&w->out, 8, (facts & HAS_FILENAME) != 0);
     flue_out_number(&w->out, 9, (facts & HAS_LINE) != 0);
@@ -526,7 +719,8 @@ static void placeholders_write(struct flue_pprof_writer *w)
     if (w->unknown_location) {
         mark = flue_out_open(&w->out, 4);
         flue_out_number(&w->out, 1, rows_of(w, FLUE_OTLP_LOCATION));
-        placeholder_line(w);
+        placeholder_line(w, &w->out, 0, 0);
+        w->unknown_function = true;
         flue_out_close(&w->out, mark);
     }
     if (w->unknown_function) {
@@ -541,7 +735,7 @@ static bool generation_begin(struct flue_pprof_writer *w)
 {
     w->generation++;
     w->text_count = w->mappings_written = 0;
-    w->used_locations.count = w->used_functions.count = w->used_mappings.count = 0;
+    w->used_stacks.count = w->used_locations.count = w->used_functions.count = w->used_mappings.count = 0;
     w->unknown_location = w->unknown_function = false;
     flue_out_cut(&w->out, 0);
     flue_out_cut(&w->label_bytes, 0);
@@ -582,6 +776,7 @@ struct flue_bytes flue_pprof_write(struct flue_pprof_writer *w, const struct flu
         type_write(w, 1, head->types[i]);
     for (size_t i = 0; i < lists[0]->count && !w->out.failed; i++)
         sample_write(w, head, lists, i);
+    locations_use(w);
     for (size_t i = 0; i < w->used_locations.count && !w->out.failed; i++)
         location_write(w, w->used_locations.rows[i]);
     for (size_t i = 0; i < w->used_functions.count; i++)

@@ -1,6 +1,7 @@
 /* dictionary_map.c: rows of one dictionary taken over into another, with all that they refer to.
  * See dictionary_tables.h. The depth is that of the tables (stack, location, function, string); only
  * the value of an attribute nests, and it is bounded. */
+#include "proto/otlp/dictionary_run.h"
 #include "proto/otlp/dictionary_tables.h"
 #include "proto/otlp/otlp.h"
 
@@ -19,7 +20,9 @@ bool flue_otlp_map_init(struct flue_otlp_map *map, const struct flue_otlp_dictio
             return false;
         memset(map->rows[i], 0xFF, bytes);
     }
-    return true;
+    map->location_codes = flue_arena_zalloc(
+        &to->work->arena, (size_t)from->counts[FLUE_OTLP_LOCATION] + 1, sizeof(uint64_t));
+    return map->location_codes;
 }
 
 static uint32_t take_function(struct flue_otlp_map *map, struct flue_bytes row)
@@ -119,30 +122,46 @@ static uint32_t take_location(struct flue_otlp_map *map, struct flue_bytes row)
 
 static uint32_t take_stack(struct flue_otlp_map *map, struct flue_bytes row)
 {
-    struct flue_out *scratch = &map->to->scratch;
-    struct flue_otlp_numbers locations = flue_otlp_stack_locations(row);
-    const uint32_t *known = map->rows[FLUE_OTLP_LOCATION];
-    uint32_t rows = map->from->counts[FLUE_OTLP_LOCATION];
-    size_t mark = flue_out_size(scratch), run;
+    struct flue_out *out = &map->to->stack; /* not the scratch, which the locations use meanwhile */
+    const uint64_t *codes = map->location_codes;
+    uint32_t limit = map->from->counts[FLUE_OTLP_LOCATION];
+    struct flue_otlp_numbers locations;
+    const uint8_t *at, *end;
+    struct flue_bytes run;
+    uint8_t *to, *full;
     uint64_t number;
-    uint8_t *at;
+    size_t open;
 
-    run = flue_out_open(scratch, 1);
-    while (flue_otlp_numbers_next(&locations, &number)) {
-        uint32_t to = number < rows && known[number] != FLUE_OTLP_NO_ROW
-                          ? known[number]
-                          : flue_otlp_map_row(map, FLUE_OTLP_LOCATION, (uint32_t)number);
+    if (row.size == 0)
+        return 0;
+    flue_out_cut(out, 0);
+    open = flue_out_open(out, 1);
+    if (!flue_stack_run(row, &run)) {
+        locations = flue_otlp_stack_locations(row);
+        while (flue_otlp_numbers_next(&locations, &number))
+            flue_out_varint(out, flue_otlp_map_row(map, FLUE_OTLP_LOCATION, (uint32_t)number));
+    } else {
+        for (at = run.data, end = at + run.size; at < end;) {
+            to = flue_out_room(out, 4096);
+            if (!to)
+                break;
+            for (full = to + 4096 - 8; at < end && to < full;) {
+                uint32_t from = flue_run_next(&at, end);
+                uint64_t code = from < limit ? codes[from] : 0;
 
-        at = flue_out_room(scratch, 8);
-        if (!at)
-            break;
-        flue_out_end(scratch, flue_write_varint(at, to));
+                if (__builtin_expect(code == 0, 0))
+                    code = flue_run_code(flue_otlp_map_row(map, FLUE_OTLP_LOCATION, from));
+                to = flue_run_write(to, code);
+            }
+            flue_out_end(out, to);
+        }
     }
-    if (flue_out_size(scratch) == run)
-        flue_out_cut(scratch, mark);
-    else
-        flue_out_close(scratch, run);
-    return flue_otlp_tables_put_scratch(map->to, FLUE_OTLP_STACK, mark);
+    if (flue_out_size(out) == open)
+        return 0;
+    flue_out_close(out, open);
+    if (out->failed)
+        map->to->failed = true;
+    return flue_otlp_tables_put(map->to, FLUE_OTLP_STACK, flue_block_bytes(out->block));
 }
 
 static void value_copy(struct flue_otlp_map *map, struct flue_bytes value, unsigned depth);
@@ -281,7 +300,18 @@ uint32_t flue_otlp_map_take(struct flue_otlp_map *map, enum flue_otlp_table tabl
         return 0;
     }
     map->rows[table][row] = to;
+    if (table == FLUE_OTLP_LOCATION)
+        map->location_codes[row] = flue_run_code(to);
     return to;
+}
+
+static void untake(struct flue_otlp_map *map)
+{
+    struct flue_otlp_taken last = map->taken[--map->taken_count];
+
+    map->rows[last.table][last.row] = FLUE_OTLP_NO_ROW;
+    if (last.table == FLUE_OTLP_LOCATION)
+        map->location_codes[last.row] = 0;
 }
 
 void flue_otlp_map_mark(const struct flue_otlp_map *map, struct flue_otlp_mark *mark)
@@ -295,11 +325,8 @@ void flue_otlp_map_mark(const struct flue_otlp_map *map, struct flue_otlp_mark *
 
 void flue_otlp_map_back(struct flue_otlp_map *map, const struct flue_otlp_mark *mark)
 {
-    while (map->taken_count > mark->taken) {
-        struct flue_otlp_taken last = map->taken[--map->taken_count];
-
-        map->rows[last.table][last.row] = FLUE_OTLP_NO_ROW;
-    }
+    while (map->taken_count > mark->taken)
+        untake(map);
     for (unsigned i = 1; i < FLUE_OTLP_TABLES; i++) {
         map->to->tables[i].count = mark->counts[i];
         flue_out_cut(&map->to->tables[i].rows, mark->sizes[i]);
@@ -308,10 +335,7 @@ void flue_otlp_map_back(struct flue_otlp_map *map, const struct flue_otlp_mark *
 
 void flue_otlp_map_restart(struct flue_otlp_map *map)
 {
-    while (map->taken_count > 0) {
-        struct flue_otlp_taken last = map->taken[--map->taken_count];
-
-        map->rows[last.table][last.row] = FLUE_OTLP_NO_ROW;
-    }
+    while (map->taken_count > 0)
+        untake(map);
     flue_otlp_tables_clear(map->to);
 }

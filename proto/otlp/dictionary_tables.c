@@ -80,7 +80,8 @@ bool flue_otlp_tables_init(struct flue_otlp_tables *tables, struct flue_work *wo
     memset(tables, 0, sizeof *tables);
     tables->work = work;
     tables->intern = intern;
-    if (!flue_out_init(&tables->scratch, 1024, maximum))
+    if (!flue_out_init(&tables->scratch, 1024, maximum) ||
+        !flue_out_init(&tables->stack, 8192, maximum))
         tables->failed = true;
     for (unsigned i = 1; i < FLUE_OTLP_TABLES; i++) {
         struct flue_otlp_made_table *t = &tables->tables[i];
@@ -102,6 +103,7 @@ bool flue_otlp_tables_init(struct flue_otlp_tables *tables, struct flue_work *wo
 void flue_otlp_tables_destroy(struct flue_otlp_tables *tables)
 {
     flue_out_destroy(&tables->scratch);
+    flue_out_destroy(&tables->stack);
     for (unsigned i = 1; i < FLUE_OTLP_TABLES; i++) {
         flue_out_destroy(&tables->tables[i].rows);
         flue_table_destroy(&tables->tables[i].hashes);

@@ -44,7 +44,8 @@ struct flue_otlp_tables {
     struct flue_work *work;
     bool intern;
     bool failed;
-    struct flue_out scratch; /* rows while they are composed, used as a stack */
+    struct flue_out scratch; /* rows while they are composed, one behind the other as they nest */
+    struct flue_out stack;   /* a row of the stack table while it is composed */
     struct flue_otlp_made_table tables[FLUE_OTLP_TABLES];
 };
 
@@ -69,6 +70,7 @@ struct flue_otlp_map {
     const struct flue_otlp_dictionary *from;
     struct flue_otlp_tables *to;
     uint32_t *rows[FLUE_OTLP_TABLES]; /* where each went, or FLUE_OTLP_NO_ROW */
+    uint64_t *location_codes; /* the same for locations as they stand in a stack; 0: not yet */
     /* What was taken over, in order, so that the last can be taken back (splitting by bytes). */
     struct flue_otlp_taken {
         uint32_t table, row;
