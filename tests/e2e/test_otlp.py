@@ -244,3 +244,27 @@ def test_grpc_deadline_is_passed_on(daemon, otlp_sink):
     with pytest.raises(grpc.RpcError) as failure:
         export(otlp_sink.flue_port, BODIES[0].read_bytes(), timeout=0.3)
     assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("body", sorted((ROOT / "tests/data/otlp").glob("async-profiler-*.otlp")),
+                         ids=lambda p: p.stem)
+def test_async_profiler_is_named_by_the_query(daemon, otlp_sink, body):
+    """It writes no Resource: the service comes from the query or a header, else it is unknown_service."""
+    daemon()
+    url = f"http://127.0.0.1:{otlp_sink.http_port}/v1development/profiles"
+    assert httpx.post(f"{url}?service.name=packager", content=body.read_bytes(), headers=PROTO).status_code == 200
+    assert httpx.post(url, content=body.read_bytes(), headers=PROTO).status_code == 200
+    first, second = otlp_sink.requests
+    sent = service.ExportProfilesServiceRequest.FromString(body.read_bytes())
+    assert without_resource(resolved(first)) == without_resource(resolved(sent))
+    assert {attributes(r)["service.name"] for r in first.resource_profiles} == {"packager"}
+    assert {attributes(r)["service.name"] for r in second.resource_profiles} == {"unknown_service"}
+    assert all(attributes(r)["cdn.region"] == "eu-west" for r in first.resource_profiles)
+
+
+def test_java_agent_in_otlp_mode(daemon, otlp_sink, captures):
+    from harness import replay
+    daemon()
+    assert replay(otlp_sink.http_port, captures / "pyroscope-java", "otlp-cpu").status_code == 200
+    [request] = otlp_sink.requests
+    assert count_samples(request) > 0

@@ -254,3 +254,12 @@ def test_folded_text(daemon, pyroscope):
     assert p["labels"]["__name__"] == "process_cpu"
     assert p["totals"] == {"cpu/nanoseconds": 10 * 10_000_000}
     assert [s["stack"][0].split("|")[0] for s in p["samples"]] == ["abr select", "write"]
+
+
+@pytest.mark.parametrize("name", ["jfr-cpu-alloc-lock-labels", "jfr-otel-spans"])
+def test_jfr_is_refused_by_name(daemon, pyroscope, captures, name):
+    flue = daemon()
+    answer = replay(flue.ports["pyroscope"], captures / "pyroscope-java", name)
+    assert answer.status_code == 422 and "jfr" in answer.json()["message"]
+    assert flue.total("otelcol_receiver_refused_requests", reason="unprocessable") == 1
+    assert pyroscope.profiles() == []
