@@ -110,17 +110,17 @@ static enum flue_code otlp_to_series(const struct flue_payload *payload,
                                      struct flue_account *account, struct flue_payload **out,
                                      struct flue_error *error)
 {
-    struct to_series to = {.payload = payload,
-                           .account = account,
-                           .builder = flue_pprof_builder_new(account)};
+    struct to_series to = {
+        .payload = payload, .account = account, .builder = flue_pprof_builder_new(account)};
     struct flue_counts counts;
     enum flue_code code;
 
     *out = NULL;
     if (!to.builder)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for the series of a payload");
-    flue_arena_init(&to.arena, payload->ops->encoded_size(payload) * FLUE_OTLP_WORK_FACTOR +
-                                   FLUE_OTLP_WORK_FLOOR, 0);
+    flue_arena_init(
+        &to.arena,
+        payload->ops->encoded_size(payload) * FLUE_OTLP_WORK_FACTOR + FLUE_OTLP_WORK_FLOOR, 0);
     code = flue_otlp_to_pprof(payload, NULL, &to.arena, profile_add, &to, error);
     if (code == FLUE_OK && !to.open)
         code = flue_fail(error, FLUE_INVALID, "the payload holds no profile");

@@ -1,8 +1,8 @@
 /* convert.h: OTLP to pprof and back, at the edge that needs the other form.
  *
- * What each form cannot carry is listed in docs/conversion.md. Both directions index tables once and
- * hash what they intern. What is converted is data already taken, so its memory is charged even over
- * the hard limit (proto/otlp/dictionary.h says why).
+ * What each form cannot carry is listed in docs/conversion.md. Both directions index tables once
+ * and hash what they intern. What is converted is data already taken, so its memory is charged even
+ * over the hard limit (proto/otlp/dictionary.h says why).
  */
 #ifndef PROTO_CONVERT_CONVERT_H
 #define PROTO_CONVERT_CONVERT_H
@@ -26,7 +26,7 @@ struct flue_to_pprof_options {
      * without the others are added up. span_id and trace_id of the link table are always kept. */
     const struct flue_bytes *keep_attributes;
     size_t keep_count;
-    bool drop_other_attributes; /* keep_attributes counts */
+    bool drop_other_attributes;   /* keep_attributes counts */
     bool underscore_sample_types; /* "-" in a sample type becomes "_" */
     bool numbers_as_text; /* numeric attributes become string labels (Pyroscope has no others) */
     uint64_t received_ns; /* for a Profile whose time is 0 */
@@ -34,10 +34,10 @@ struct flue_to_pprof_options {
 
 /* One pprof of a resource: sample types that share stacks are recombined into one. */
 struct flue_to_pprof_result {
-    size_t resource;        /* of the payload: its attributes are the series' */
-    struct flue_bytes name; /* Pyroscope's profile name: "process_cpu", "memory", ... */
-    struct flue_bytes pprof; /* raw, uncompressed */
-    struct flue_counts counts; /* share of the payload's */
+    size_t resource;               /* of the payload: its attributes are the series' */
+    struct flue_bytes name;        /* Pyroscope's profile name: "process_cpu", "memory", ... */
+    struct flue_bytes pprof;       /* raw, uncompressed */
+    struct flue_counts counts;     /* share of the payload's */
     struct flue_pprof_facts facts; /* of `pprof`, as a check would find them */
     struct flue_bytes scope_name, scope_version;
     int64_t time_nanos;
@@ -47,14 +47,15 @@ struct flue_to_pprof_result {
     const struct flue_pprof_label *identity;
     size_t identity_count;
 };
-/* In order of the payload. `emit` is called between two profiles' work; what it gets lies in `arena`
- * or in the payload, so it may be kept as long as both. A Profile without samples is emitted too. The
- * bytes of the counts add up to the payload's encoded size. On failure some may have been emitted.
- * Memory on the way: `arena`, and a budget as of merging (proto/otlp/dictionary.h). */
-enum flue_code flue_otlp_to_pprof(const struct flue_payload *payload,
-                                  const struct flue_to_pprof_options *options,
-                                  struct flue_arena *arena,
-                                  void (*emit)(void *arg, const struct flue_to_pprof_result *result),
-                                  void *arg, struct flue_error *error);
+/* In order of the payload. `emit` is called between two profiles' work; what it gets lies in
+ * `arena` or in the payload, so it may be kept as long as both. A Profile without samples is
+ * emitted too. The bytes of the counts add up to the payload's encoded size. On failure some may
+ * have been emitted. Memory on the way: `arena`, and a budget as of merging
+ * (proto/otlp/dictionary.h). */
+enum flue_code
+flue_otlp_to_pprof(const struct flue_payload *payload, const struct flue_to_pprof_options *options,
+                   struct flue_arena *arena,
+                   void (*emit)(void *arg, const struct flue_to_pprof_result *result), void *arg,
+                   struct flue_error *error);
 
 #endif

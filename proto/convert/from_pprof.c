@@ -1,6 +1,7 @@
 /* from_pprof.c: series of pprof as an OTLP request: a ResourceProfiles for every series, in it a
  * ScopeProfiles for every pprof, in it a Profile for every sample type, in the pprof's order. One
- * dictionary for all. See convert.h; field numbers: profiles.proto, resource.proto, common.proto. */
+ * dictionary for all. See convert.h; field numbers: profiles.proto, resource.proto, common.proto.
+ */
 #include "proto/convert/from_pprof.h"
 
 #include "collector/base/codec.h"
@@ -116,9 +117,9 @@ static bool attribute_of_string(struct from_all *all, const char *key, uint64_t 
 
     if (number == 0 || number >= from->read.string_count || from->read.strings[number].size == 0)
         return true;
-    return FLUE_ARENA_PUSH(&all->arena, *rows, *count, *room,
-                           flue_from_attribute_text(from, flue_bytes_of(key),
-                                                    from->read.strings[number]));
+    return FLUE_ARENA_PUSH(
+        &all->arena, *rows, *count, *room,
+        flue_from_attribute_text(from, flue_bytes_of(key), from->read.strings[number]));
 }
 
 /* Attribute rows of every Profile of this pprof: what a pprof says of itself, and the labels of its
@@ -202,8 +203,7 @@ static bool samples_read(struct from_all *all, struct samples *samples)
             at = flue_write_varint(at, stack);
         }
         memcpy(at, labels.data, labels.size);
-        samples->heads[samples->count++] =
-            flue_bytes(head, (size_t)(at - head) + labels.size);
+        samples->heads[samples->count++] = flue_bytes(head, (size_t)(at - head) + labels.size);
         s = flue_reader(f.bytes);
         while (flue_read_field(&s, &g)) {
             if (g.number != 2)
@@ -315,8 +315,7 @@ static enum flue_code pprof_convert(struct from_all *all, const struct flue_ppro
         return no_memory(all);
     for (size_t i = 0; i < from->read.mappings.count; i++) /* the first is the main binary */
         flue_from_mapping(from, &from->read.mappings.items[i]);
-    if (!samples_read(all, &samples) ||
-        !profile_attributes(all, series, &rows, &row_count)) {
+    if (!samples_read(all, &samples) || !profile_attributes(all, series, &rows, &row_count)) {
         flue_out_destroy(&from->packed);
         return no_memory(all);
     }
@@ -338,8 +337,8 @@ static enum flue_code profile_convert(struct from_all *all, const struct flue_pp
                                       const struct flue_pprof_profile *profile)
 {
     size_t limit = profile->facts.inflated_size ? profile->facts.inflated_size : MOST_INFLATED;
-    bool gzip = profile->bytes.size > 2 && profile->bytes.data[0] == 0x1f &&
-                profile->bytes.data[1] == 0x8b;
+    bool gzip =
+        profile->bytes.size > 2 && profile->bytes.data[0] == 0x1f && profile->bytes.data[1] == 0x8b;
     struct flue_block *inflated = NULL;
     struct flue_bytes raw = profile->bytes;
     enum flue_code code = FLUE_OK;

@@ -26,7 +26,7 @@ struct flue_pprof_read {
     uint32_t *string_rows; /* made, as above */
     struct flue_profile_type_rows {
         uint64_t type, unit; /* pprof's string numbers */
-    } *types, period_type;
+    } * types, period_type;
     size_t type_count, type_room;
     uint64_t *comments;
     size_t comment_count, comment_room;
@@ -47,18 +47,18 @@ struct flue_from_pprof {
         bool is_text, taken;
         int64_t number;
         size_t order;
-    } *labels;
+    } * labels;
     size_t label_room;
     struct flue_label_memo { /* label bytes of a sample seen before */
         struct flue_bytes labels;
         struct flue_bytes packed; /* fields 2 and 3 of Sample, encoded */
-    } *memo;
+    } * memo;
     size_t memo_count, memo_room;
     struct flue_table memo_table;
 };
 
-/* from_pprof_read.c. False: not enough memory, or (read.samples and all tables are then what was read)
- * *broken: bytes that are no pprof. */
+/* from_pprof_read.c. False: not enough memory, or (read.samples and all tables are then what was
+ * read) *broken: bytes that are no pprof. */
 bool flue_pprof_read(struct flue_pprof_read *read, struct flue_arena *arena, struct flue_bytes raw,
                      bool *broken);
 struct flue_pprof_row *flue_pprof_row_by_id(struct flue_pprof_rows *rows, uint64_t id);

@@ -17,10 +17,8 @@
 enum span_form { SPAN_ID, PROFILE_ID, DD_SPAN, DD_ROOT, TRACE_ID, FORMS };
 
 static const char *const form_keys[FORMS] = {
-    [SPAN_ID] = "span_id",
-    [PROFILE_ID] = "profile_id",
-    [DD_SPAN] = "span id",
-    [DD_ROOT] = "local root span id",
+    [SPAN_ID] = "span_id",   [PROFILE_ID] = "profile_id",
+    [DD_SPAN] = "span id",   [DD_ROOT] = "local root span id",
     [TRACE_ID] = "trace_id",
 };
 

@@ -1,5 +1,6 @@
-/* from_pprof_read.c: the tables of one pprof, found in one walk in any order of fields. Checks bounds
- * as it goes: a profile from a trusted hop has not been checked. Field numbers: pprof.proto. */
+/* from_pprof_read.c: the tables of one pprof, found in one walk in any order of fields. Checks
+ * bounds as it goes: a profile from a trusted hop has not been checked. Field numbers: pprof.proto.
+ */
 #include "proto/convert/from_pprof.h"
 
 static uint64_t number_of(struct flue_bytes message, uint32_t field)
@@ -14,7 +15,8 @@ static uint64_t number_of(struct flue_bytes message, uint32_t field)
     return number;
 }
 
-static bool row_add(struct flue_arena *arena, struct flue_pprof_rows *rows, struct flue_bytes content)
+static bool row_add(struct flue_arena *arena, struct flue_pprof_rows *rows,
+                    struct flue_bytes content)
 {
     struct flue_pprof_row row = {number_of(content, 1), content, FLUE_OTLP_NO_ROW};
 
@@ -32,7 +34,8 @@ static bool comments_add(struct flue_pprof_read *read, struct flue_arena *arena,
         return FLUE_ARENA_PUSH(arena, read->comments, read->comment_count, read->comment_room,
                                f->varint);
     while (f->type == FLUE_LEN && flue_read_varint(&run, &number))
-        if (!FLUE_ARENA_PUSH(arena, read->comments, read->comment_count, read->comment_room, number))
+        if (!FLUE_ARENA_PUSH(arena, read->comments, read->comment_count, read->comment_room,
+                             number))
             return false;
     return true;
 }

@@ -1,5 +1,6 @@
-/* from_pprof_rows.c: rows of pprof's tables as rows of OTLP's, each made when it is first asked for.
- * Field numbers: pprof.proto, profiles.proto; attributes: semantic conventions for profiles. */
+/* from_pprof_rows.c: rows of pprof's tables as rows of OTLP's, each made when it is first asked
+ * for. Field numbers: pprof.proto, profiles.proto; attributes: semantic conventions for profiles.
+ */
 #include "proto/convert/from_pprof.h"
 
 uint32_t flue_from_text(struct flue_from_pprof *from, struct flue_bytes text)
@@ -66,9 +67,9 @@ static uint32_t build_id(struct flue_from_pprof *from, struct flue_bytes text)
 
 uint32_t flue_from_mapping(struct flue_from_pprof *from, struct flue_pprof_row *row)
 {
-    static const char *const flags[] = {"pprof.mapping.has_functions", "pprof.mapping.has_filenames",
-                                        "pprof.mapping.has_line_numbers",
-                                        "pprof.mapping.has_inline_frames"};
+    static const char *const flags[] = {
+        "pprof.mapping.has_functions", "pprof.mapping.has_filenames",
+        "pprof.mapping.has_line_numbers", "pprof.mapping.has_inline_frames"};
     struct flue_out *scratch = &from->tables->scratch;
     struct flue_reader r = flue_reader(row->content);
     uint64_t fields[11] = {0};
@@ -81,8 +82,7 @@ uint32_t flue_from_mapping(struct flue_from_pprof *from, struct flue_pprof_row *
     while (flue_read_field(&r, &f))
         if (f.number <= 10 && f.type == FLUE_VARINT)
             fields[f.number] = f.varint;
-    if (fields[6] && fields[6] < from->read.string_count &&
-        from->read.strings[fields[6]].size)
+    if (fields[6] && fields[6] < from->read.string_count && from->read.strings[fields[6]].size)
         attributes[count++] = build_id(from, from->read.strings[fields[6]]);
     /* The first always, true or false: that says that a pprof has spoken (to_pprof_write.c). */
     for (size_t i = 0; i < 4; i++)

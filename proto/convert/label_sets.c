@@ -1,4 +1,5 @@
-/* label_sets.c: see label_sets.h. Span labels: the forms that clients send, producers' own names. */
+/* label_sets.c: see label_sets.h. Span labels: the forms that clients send, producers' own names.
+ */
 #include "proto/convert/label_sets.h"
 
 #include <math.h>
@@ -112,7 +113,8 @@ static bool scalars_of(struct flue_bytes any_value, struct flue_bytes *array)
     return true;
 }
 
-static bool attribute_labels(struct flue_label_sets *sets, const struct flue_otlp_attribute_row *row)
+static bool attribute_labels(struct flue_label_sets *sets,
+                             const struct flue_otlp_attribute_row *row)
 {
     struct flue_out_label label = {.key_row = row->key, .unit_row = row->unit};
     struct flue_bytes array = {NULL, 0};

@@ -28,7 +28,7 @@ struct flue_out_label {
     int64_t number;
 };
 struct flue_label_set {
-    uint32_t first, count;    /* attribute rows, in `rows` */
+    uint32_t first, count; /* attribute rows, in `rows` */
     uint32_t link;
     struct flue_bytes span_id, trace_id; /* hex texts to be told, or empty */
     /* Encoded for the profile that is being written (to_pprof.c). */
@@ -42,7 +42,7 @@ struct flue_label_sets {
     struct flue_label_attribute {
         bool read, dropped;
         uint32_t first, count; /* of `labels` */
-    } *attributes;             /* by row of the dictionary */
+    } * attributes;            /* by row of the dictionary */
     struct flue_out_label *labels;
     size_t label_count, label_room;
     uint32_t *rows;

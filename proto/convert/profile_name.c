@@ -1,5 +1,5 @@
-/* profile_name.c: see profile_name.h. Names: those that Pyroscope's code, tests and documentation use
- * (counted there), and what its JFR and eBPF paths make of the same events. */
+/* profile_name.c: see profile_name.h. Names: those that Pyroscope's code, tests and documentation
+ * use (counted there), and what its JFR and eBPF paths make of the same events. */
 #include "proto/convert/profile_name.h"
 
 enum family { NONE, PROCESS_CPU, WALL, MEMORY, MUTEX, BLOCK, GOROUTINE, OFF_CPU, THREADCREATE };
@@ -12,8 +12,10 @@ static const struct {
                      {FLUE_BYTES_INIT("cpu"), FLUE_BYTES_INIT("nanoseconds")}},
     [WALL] = {FLUE_BYTES_INIT("wall"), {FLUE_BYTES_INIT("wall"), FLUE_BYTES_INIT("nanoseconds")}},
     [MEMORY] = {FLUE_BYTES_INIT("memory"), {FLUE_BYTES_INIT("space"), FLUE_BYTES_INIT("bytes")}},
-    [MUTEX] = {FLUE_BYTES_INIT("mutex"), {FLUE_BYTES_INIT("contentions"), FLUE_BYTES_INIT("count")}},
-    [BLOCK] = {FLUE_BYTES_INIT("block"), {FLUE_BYTES_INIT("contentions"), FLUE_BYTES_INIT("count")}},
+    [MUTEX] = {FLUE_BYTES_INIT("mutex"),
+               {FLUE_BYTES_INIT("contentions"), FLUE_BYTES_INIT("count")}},
+    [BLOCK] = {FLUE_BYTES_INIT("block"),
+               {FLUE_BYTES_INIT("contentions"), FLUE_BYTES_INIT("count")}},
     [GOROUTINE] = {FLUE_BYTES_INIT("goroutine"),
                    {FLUE_BYTES_INIT("goroutine"), FLUE_BYTES_INIT("count")}},
     [OFF_CPU] = {.name = FLUE_BYTES_INIT("off_cpu")},
@@ -25,17 +27,28 @@ static const struct {
     struct flue_bytes word;
     enum family family;
 } words[] = {
-    {FLUE_BYTES_INIT("cpu"), PROCESS_CPU},        {FLUE_BYTES_INIT("cpu_time"), PROCESS_CPU},
-    {FLUE_BYTES_INIT("cpu_samples"), PROCESS_CPU}, {FLUE_BYTES_INIT("itimer"), PROCESS_CPU},
-    {FLUE_BYTES_INIT("ctimer"), PROCESS_CPU},     {FLUE_BYTES_INIT("process_cpu"), PROCESS_CPU},
-    {FLUE_BYTES_INIT("wall*"), WALL},             {FLUE_BYTES_INIT("space"), MEMORY},
-    {FLUE_BYTES_INIT("alloc*"), MEMORY},          {FLUE_BYTES_INIT("inuse*"), MEMORY},
-    {FLUE_BYTES_INIT("heap*"), MEMORY},           {FLUE_BYTES_INIT("live*"), MEMORY},
-    {FLUE_BYTES_INIT("memory*"), MEMORY},         {FLUE_BYTES_INIT("object_sampler"), MEMORY},
-    {FLUE_BYTES_INIT("objects"), MEMORY},         {FLUE_BYTES_INIT("block*"), BLOCK},
-    {FLUE_BYTES_INIT("contentions"), MUTEX},      {FLUE_BYTES_INIT("delay"), MUTEX},
-    {FLUE_BYTES_INIT("mutex*"), MUTEX},           {FLUE_BYTES_INIT("lock*"), MUTEX},
-    {FLUE_BYTES_INIT("goroutine*"), GOROUTINE},   {FLUE_BYTES_INIT("off_cpu*"), OFF_CPU},
+    {FLUE_BYTES_INIT("cpu"), PROCESS_CPU},
+    {FLUE_BYTES_INIT("cpu_time"), PROCESS_CPU},
+    {FLUE_BYTES_INIT("cpu_samples"), PROCESS_CPU},
+    {FLUE_BYTES_INIT("itimer"), PROCESS_CPU},
+    {FLUE_BYTES_INIT("ctimer"), PROCESS_CPU},
+    {FLUE_BYTES_INIT("process_cpu"), PROCESS_CPU},
+    {FLUE_BYTES_INIT("wall*"), WALL},
+    {FLUE_BYTES_INIT("space"), MEMORY},
+    {FLUE_BYTES_INIT("alloc*"), MEMORY},
+    {FLUE_BYTES_INIT("inuse*"), MEMORY},
+    {FLUE_BYTES_INIT("heap*"), MEMORY},
+    {FLUE_BYTES_INIT("live*"), MEMORY},
+    {FLUE_BYTES_INIT("memory*"), MEMORY},
+    {FLUE_BYTES_INIT("object_sampler"), MEMORY},
+    {FLUE_BYTES_INIT("objects"), MEMORY},
+    {FLUE_BYTES_INIT("block*"), BLOCK},
+    {FLUE_BYTES_INIT("contentions"), MUTEX},
+    {FLUE_BYTES_INIT("delay"), MUTEX},
+    {FLUE_BYTES_INIT("mutex*"), MUTEX},
+    {FLUE_BYTES_INIT("lock*"), MUTEX},
+    {FLUE_BYTES_INIT("goroutine*"), GOROUTINE},
+    {FLUE_BYTES_INIT("off_cpu*"), OFF_CPU},
     {FLUE_BYTES_INIT("threadcreate"), THREADCREATE},
 };
 
@@ -179,8 +192,8 @@ void flue_profile_types_known(struct flue_profile_type *types, size_t count, boo
     known = measured_by(family);
     if (family == PROCESS_CPU || family == WALL)
         for (size_t i = 0; i < count; i++) /* itimer/nanoseconds is cpu/nanoseconds */
-            if (family_of(types[i].type) == family &&
-                flue_bytes_equal(types[i].unit, known.unit) && !has_type(types, count, known))
+            if (family_of(types[i].type) == family && flue_bytes_equal(types[i].unit, known.unit) &&
+                !has_type(types, count, known))
                 types[i].type = known.type;
     if (family <= MEMORY && period_value > 0 && flue_bytes_equal(period->unit, known.unit))
         for (size_t i = 0; i < count; i++)
@@ -191,4 +204,3 @@ void flue_profile_types_known(struct flue_profile_type *types, size_t count, boo
     if (period->type.size == 0 || family_of(period->type) == family)
         *period = families[family].period;
 }
-

@@ -108,8 +108,9 @@ static uint64_t list_hash(const struct flue_sample_groups *groups,
     hash = flue_hash_join(hash, f->duration_nano);
     hash = flue_hash_join(hash, (uint64_t)f->period);
     hash = flue_hash_join(hash, flue_hash(string_at(groups, f->period_type)));
-    return flue_hash_join(hash, flue_hash(flue_bytes(list->attributes, list->attribute_count *
-                                                         sizeof *list->attributes)));
+    return flue_hash_join(
+        hash,
+        flue_hash(flue_bytes(list->attributes, list->attribute_count * sizeof *list->attributes)));
 }
 
 static bool strings_equal(const struct flue_sample_groups *groups, uint32_t a, uint32_t b)
@@ -165,9 +166,9 @@ static bool list_place(struct flue_sample_groups *groups, uint32_t number)
         list->hash, flue_hash_join(flue_hash(string_at(groups, list->fields.sample_type)),
                                    flue_hash(string_at(groups, list->fields.sample_unit))));
     uint32_t first = flue_table_find(&groups->alike.table, list->hash, alike, groups, list);
-    uint32_t last = first == FLUE_TABLE_NONE
-                        ? FLUE_TABLE_NONE
-                        : flue_table_find(&groups->same_type.table, type_hash, same_type, groups, list);
+    uint32_t last = first == FLUE_TABLE_NONE ? FLUE_TABLE_NONE
+                                             : flue_table_find(&groups->same_type.table, type_hash,
+                                                               same_type, groups, list);
     uint32_t before = last == FLUE_TABLE_NONE ? UINT32_MAX : groups->same_type.items[last].group;
     uint32_t to = first == FLUE_TABLE_NONE ? UINT32_MAX
                   : before == UINT32_MAX   ? groups->alike.items[first].group
@@ -203,9 +204,8 @@ static bool list_place(struct flue_sample_groups *groups, uint32_t number)
 bool flue_sample_groups_add(struct flue_sample_groups *groups,
                             const struct flue_otlp_profile *profile)
 {
-    struct flue_sample_list list = {.profile = profile->profile,
-                                    .encoded_size = profile->bytes.size,
-                                    .next = UINT32_MAX};
+    struct flue_sample_list list = {
+        .profile = profile->profile, .encoded_size = profile->bytes.size, .next = UINT32_MAX};
     struct flue_otlp_samples samples = flue_otlp_samples(groups->payload, profile->profile);
     struct attributes attributes = {groups, &list, false};
     struct flue_bytes sample;

@@ -15,7 +15,7 @@ struct flue_sample_row {
     uint32_t stack, labels; /* row; set */
 };
 struct flue_sample_list {
-    uint32_t profile;     /* in the index */
+    uint32_t profile; /* in the index */
     size_t encoded_size;
     struct flue_otlp_profile_fields fields;
     uint32_t *attributes; /* of the profile */
@@ -29,7 +29,7 @@ struct flue_sample_list {
 struct flue_sample_group {
     uint32_t first, last; /* lists */
     size_t types;
-    uint32_t next_same;   /* the next group that is equal but for its types */
+    uint32_t next_same; /* the next group that is equal but for its types */
 };
 /* All of it lives in `arena`, for one scope. */
 struct flue_sample_groups {
@@ -47,7 +47,7 @@ struct flue_sample_groups {
         struct flue_table table;
         struct flue_same {
             uint32_t list, group;
-        } *items;
+        } * items;
         size_t count, room;
     } alike, same_type; /* first group of equals; last group that has a type */
 };

@@ -1,5 +1,5 @@
-/* to_pprof.c: an OTLP payload as pprof profiles, scope by scope. See convert.h; the writing of one is
- * in to_pprof_write.c, what is one in sample_groups.c. */
+/* to_pprof.c: an OTLP payload as pprof profiles, scope by scope. See convert.h; the writing of one
+ * is in to_pprof_write.c, what is one in sample_groups.c. */
 #include "proto/convert/to_pprof.h"
 
 #include <stdlib.h>
@@ -29,7 +29,7 @@ struct conversion {
     struct flue_label_sets sets;
     struct flue_pprof_writer writer;
     struct flue_sample_groups groups;
-    uint32_t scope, resource; /* being read; scope UINT32_MAX: none */
+    uint32_t scope, resource;                  /* being read; scope UINT32_MAX: none */
     uint64_t whole_bytes, weight, weight_done; /* sharing out the bytes */
 };
 
@@ -163,7 +163,8 @@ static void profile_attribute(struct profile_facts *facts, uint32_t row)
 /* -------------------------------------------------------------------- groups */
 
 /* The lists of a group, in the order that the pprof had where that is known. */
-static const struct flue_sample_list **lists_of(struct conversion *c, const struct scope_facts *scope,
+static const struct flue_sample_list **lists_of(struct conversion *c,
+                                                const struct scope_facts *scope,
                                                 const struct flue_sample_group *group)
 {
     const struct flue_sample_list **lists =
@@ -276,9 +277,9 @@ static bool group_convert(struct conversion *c, const struct scope_facts *scope,
         profile_attribute(&facts, lists[0]->attributes[i]);
     head.time_nanos = (int64_t)(f->time_unix_nano ? f->time_unix_nano : c->options->received_ns);
     head.duration_nanos = (int64_t)f->duration_nano;
-    result.name = facts.name.size ? facts.name
-                                  : flue_profile_name(head.types, head.type_count, head.period_type,
-                                                      c->arena);
+    result.name = facts.name.size
+                      ? facts.name
+                      : flue_profile_name(head.types, head.type_count, head.period_type, c->arena);
     if (facts.failed || !types_underscored(c, &head) || !result.name.data)
         return false;
     made = flue_pprof_write(&c->writer, &head, lists);
@@ -339,11 +340,11 @@ static bool profile_weigh(void *arg, const struct flue_otlp_profile *profile)
     return true;
 }
 
-enum flue_code flue_otlp_to_pprof(const struct flue_payload *payload,
-                                  const struct flue_to_pprof_options *options,
-                                  struct flue_arena *arena,
-                                  void (*emit)(void *arg, const struct flue_to_pprof_result *result),
-                                  void *arg, struct flue_error *error)
+enum flue_code
+flue_otlp_to_pprof(const struct flue_payload *payload, const struct flue_to_pprof_options *options,
+                   struct flue_arena *arena,
+                   void (*emit)(void *arg, const struct flue_to_pprof_result *result), void *arg,
+                   struct flue_error *error)
 {
     static const struct flue_to_pprof_options everything;
     struct conversion c = {.payload = payload,

@@ -23,43 +23,43 @@ struct flue_pprof_writer {
     struct flue_work *work;
     bool underscore; /* in sample types */
     uint32_t generation;
-    struct flue_out out;          /* the pprof */
-    struct flue_out label_bytes;  /* encoded label sets of this generation */
+    struct flue_out out;         /* the pprof */
+    struct flue_out label_bytes; /* encoded label sets of this generation */
 
     struct {
         uint32_t generation, number;
-    } *strings;                   /* by row */
-    struct flue_bytes *texts;     /* the pprof's string table from number 1 on */
+    } * strings;              /* by row */
+    struct flue_bytes *texts; /* the pprof's string table from number 1 on */
     size_t text_count, text_room;
-    struct flue_arena own_arena;  /* of this generation: texts found by content */
-    struct flue_table own;        /* texts that are in no row, by content */
+    struct flue_arena own_arena; /* of this generation: texts found by content */
+    struct flue_table own;       /* texts that are in no row, by content */
 
     uint32_t *stacks, *locations, *functions; /* generation in which used */
-    uint8_t *stack_kinds;         /* by row, once for all generations, as are those below */
+    uint8_t *stack_kinds; /* by row, once for all generations, as are those below */
     uint8_t *attribute_kinds;
-    struct flue_location_made {   /* a Location as pprof has it, encoded at first use */
-        uint32_t size;            /* 0: not yet */
+    struct flue_location_made { /* a Location as pprof has it, encoded at first use */
+        uint32_t size;          /* 0: not yet */
         uint32_t first_function, functions;
         uint32_t mapping, at;
         uint8_t facts;
         bool bare, unknown_function;
-    } *made_locations;
+    } * made_locations;
     struct flue_out location_bytes;
-    uint32_t *line_functions;     /* of all made locations */
+    uint32_t *line_functions; /* of all made locations */
     size_t line_function_count, line_function_room;
     struct flue_function_read {
         struct flue_otlp_function fields;
         bool read;
-    } *made_functions;
+    } * made_functions;
     struct flue_mapping_state {
         struct flue_otlp_mapping fields;
         struct flue_bytes build_id;
         uint32_t generation;
-        uint8_t kind;             /* as its attributes say */
-        uint8_t facts;            /* of its symbolized frames in this generation */
-        bool symbolized, bare;    /* has such frames in this generation */
+        uint8_t kind;          /* as its attributes say */
+        uint8_t facts;         /* of its symbolized frames in this generation */
+        bool symbolized, bare; /* has such frames in this generation */
         bool read;
-    } *mappings;
+    } * mappings;
     struct flue_row_list used_stacks, used_locations, used_functions, used_mappings;
     size_t mappings_written;
     bool unknown_location, unknown_function; /* placeholders are needed */
@@ -81,8 +81,8 @@ bool flue_pprof_writer_init(struct flue_pprof_writer *writer,
                             const struct flue_otlp_dictionary *dictionary,
                             struct flue_label_sets *sets, struct flue_work *work, size_t expected);
 void flue_pprof_writer_destroy(struct flue_pprof_writer *writer);
-/* `lists[i]` gives the values of type i; all have the rows of lists[0]. The bytes are valid until the
- * next call; NULL data without memory. */
+/* `lists[i]` gives the values of type i; all have the rows of lists[0]. The bytes are valid until
+ * the next call; NULL data without memory. */
 struct flue_bytes flue_pprof_write(struct flue_pprof_writer *writer,
                                    const struct flue_pprof_head *head,
                                    const struct flue_sample_list *const *lists);

@@ -167,8 +167,8 @@ static struct flue_bytes labels_of(struct flue_pprof_writer *w, uint32_t number)
             label_write(out, string_text(w, FLUE_BYTES("span_id")), string_text(w, set->span_id), 0,
                         0);
         if (set->trace_id.size)
-            label_write(out, string_text(w, FLUE_BYTES("trace_id")),
-                        string_text(w, set->trace_id), 0, 0);
+            label_write(out, string_text(w, FLUE_BYTES("trace_id")), string_text(w, set->trace_id),
+                        0, 0);
         set->encoded_size = flue_out_size(out) - set->encoded_at;
     }
     return flue_bytes(out->block->data + set->encoded_at, set->encoded_size);
@@ -220,7 +220,8 @@ static void stack_locations(struct flue_pprof_writer *w, uint32_t row)
     uint64_t number;
 
     if (!flue_stack_run(content, &run)) {
-        for (numbers = flue_otlp_stack_locations(content); flue_otlp_numbers_next(&numbers, &number);)
+        for (numbers = flue_otlp_stack_locations(content);
+             flue_otlp_numbers_next(&numbers, &number);)
             location_use(w, number);
         return;
     }
@@ -395,7 +396,8 @@ static struct flue_bytes build_id(struct flue_pprof_writer *w, struct flue_otlp_
 
 /* Explicit pprof.mapping.has_* attributes are what a pprof said: such a mapping stays one. Without
  * them frames with and without names stand in two, since Pyroscope symbolizes by mapping. */
-static void mapping_read(struct flue_pprof_writer *w, struct flue_mapping_state *state, uint32_t row)
+static void mapping_read(struct flue_pprof_writer *w, struct flue_mapping_state *state,
+                         uint32_t row)
 {
     static const struct {
         const char *key;
@@ -560,7 +562,8 @@ static bool is_nameless(const struct location_view *view)
 }
 
 /* Encodes the Location, whole, for all generations. */
-static void location_make(struct flue_pprof_writer *w, uint32_t row, struct flue_location_made *made)
+static void location_make(struct flue_pprof_writer *w, uint32_t row,
+                          struct flue_location_made *made)
 {
     struct flue_bytes content = w->dictionary->rows[FLUE_OTLP_LOCATION][row];
     struct flue_out *out = &w->location_bytes;
@@ -735,7 +738,8 @@ static bool generation_begin(struct flue_pprof_writer *w)
 {
     w->generation++;
     w->text_count = w->mappings_written = 0;
-    w->used_stacks.count = w->used_locations.count = w->used_functions.count = w->used_mappings.count = 0;
+    w->used_stacks.count = w->used_locations.count = w->used_functions.count =
+        w->used_mappings.count = 0;
     w->unknown_location = w->unknown_function = false;
     flue_out_cut(&w->out, 0);
     flue_out_cut(&w->label_bytes, 0);

@@ -6,9 +6,9 @@
  * apart even when they are equal. Payloads are taken as edited.
  *
  * Memory: what is allocated on the way and the result are charged to `account` even over its hard
- * limit, since this is data already taken and must be able to leave; the work itself is bounded by a
- * budget of FLUE_OTLP_WORK_FACTOR times the encoded input (FLUE_NO_MEMORY beyond it). Any loop; the
- * payloads are only read.
+ * limit, since this is data already taken and must be able to leave; the work itself is bounded by
+ * a budget of FLUE_OTLP_WORK_FACTOR times the encoded input (FLUE_NO_MEMORY beyond it). Any loop;
+ * the payloads are only read.
  */
 #ifndef PROTO_OTLP_DICTIONARY_H
 #define PROTO_OTLP_DICTIONARY_H

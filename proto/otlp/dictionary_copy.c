@@ -1,4 +1,5 @@
-/* dictionary_copy.c: see dictionary_copy.h. Field numbers: profiles.proto and resource.proto, 1.10. */
+/* dictionary_copy.c: see dictionary_copy.h. Field numbers: profiles.proto and resource.proto, 1.10.
+ */
 #include "proto/otlp/dictionary_copy.h"
 #include "proto/otlp/otlp.h"
 
@@ -188,8 +189,9 @@ enum flue_code flue_otlp_copy_finish(struct flue_out *body, const struct flue_ot
     if (code == FLUE_OK && *out && report.rejected_profiles) {
         flue_payload_unref(*out);
         *out = NULL;
-        code = flue_fail(error, FLUE_INTERNAL, "a profile made here does not pass its own check: %s",
-                         report.rejected_reason);
+        code =
+            flue_fail(error, FLUE_INTERNAL, "a profile made here does not pass its own check: %s",
+                      report.rejected_reason);
     }
     return code;
 }

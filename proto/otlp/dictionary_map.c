@@ -1,6 +1,6 @@
 /* dictionary_map.c: rows of one dictionary taken over into another, with all that they refer to.
- * See dictionary_tables.h. The depth is that of the tables (stack, location, function, string); only
- * the value of an attribute nests, and it is bounded. */
+ * See dictionary_tables.h. The depth is that of the tables (stack, location, function, string);
+ * only the value of an attribute nests, and it is bounded. */
 #include "proto/otlp/dictionary_run.h"
 #include "proto/otlp/dictionary_tables.h"
 #include "proto/otlp/otlp.h"

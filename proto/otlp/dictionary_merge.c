@@ -1,4 +1,5 @@
-/* dictionary_merge.c: several payloads as one; one payload without unused rows. See dictionary.h. */
+/* dictionary_merge.c: several payloads as one; one payload without unused rows. See dictionary.h.
+ */
 #include "proto/otlp/dictionary.h"
 #include "proto/otlp/dictionary_copy.h"
 

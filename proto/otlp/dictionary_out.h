@@ -1,6 +1,6 @@
-/* dictionary_out.h: protobuf written forwards into a growing block, for messages whose size is known
- * only at their end. A failed write sets `failed` and later ones do nothing: a writer checks once.
- * Used by merging, splitting and converting. One thread. */
+/* dictionary_out.h: protobuf written forwards into a growing block, for messages whose size is
+ * known only at their end. A failed write sets `failed` and later ones do nothing: a writer checks
+ * once. Used by merging, splitting and converting. One thread. */
 #ifndef PROTO_OTLP_DICTIONARY_OUT_H
 #define PROTO_OTLP_DICTIONARY_OUT_H
 

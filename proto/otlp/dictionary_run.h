@@ -5,8 +5,8 @@
 
 #include "proto/wire/writer.h"
 
-/* The next number of the run [*at, end), at < end. Numbers over 32 bits and what is no varint come as
- * UINT32_MAX, which is no row; the latter ends the run. */
+/* The next number of the run [*at, end), at < end. Numbers over 32 bits and what is no varint come
+ * as UINT32_MAX, which is no row; the latter ends the run. */
 static inline uint32_t flue_run_next(const uint8_t **at, const uint8_t *end)
 {
     struct flue_reader slow;
@@ -56,7 +56,8 @@ static inline uint8_t *flue_run_write(uint8_t *at, uint64_t code)
     return at + (code >> 56);
 }
 
-/* The content of a Stack as one packed run, which is how everybody writes it; false if it is not. */
+/* The content of a Stack as one packed run, which is how everybody writes it; false if it is not.
+ */
 static inline bool flue_stack_run(struct flue_bytes stack, struct flue_bytes *run)
 {
     struct flue_reader r = flue_reader(stack);

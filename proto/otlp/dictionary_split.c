@@ -1,7 +1,8 @@
 /* dictionary_split.c: a payload cut between samples. See dictionary.h.
  *
- * By bytes the size of a part is known only when a sample and its rows are in it; what makes the part
- * too large is taken back (rows are appended only, so going back is cutting) and begins the next. */
+ * By bytes the size of a part is known only when a sample and its rows are in it; what makes the
+ * part too large is taken back (rows are appended only, so going back is cutting) and begins the
+ * next. */
 #include "proto/otlp/dictionary.h"
 #include "proto/otlp/dictionary_copy.h"
 
@@ -157,8 +158,9 @@ static void emit_all(struct split *split, const struct flue_counts *total,
         struct flue_counts counts = {
             .profiles = flue_share(total->profiles, done.profiles, p->profiles, all.profiles),
             /* counts as received may tell of samples where none are left: by bytes then */
-            .samples = all.samples ? flue_share(total->samples, done.samples, p->samples, all.samples)
-                                   : flue_share(total->samples, done.bytes, p->bytes, all.bytes),
+            .samples = all.samples
+                           ? flue_share(total->samples, done.samples, p->samples, all.samples)
+                           : flue_share(total->samples, done.bytes, p->bytes, all.bytes),
             .bytes = flue_share(total->bytes, done.bytes, p->bytes, all.bytes),
         };
 

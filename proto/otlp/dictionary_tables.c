@@ -5,8 +5,8 @@
 
 void flue_work_begin(struct flue_work *work, struct flue_account *account, size_t encoded)
 {
-    size_t budget = encoded > SIZE_MAX / FLUE_OTLP_WORK_FACTOR ? SIZE_MAX
-                                                               : encoded * FLUE_OTLP_WORK_FACTOR;
+    size_t budget =
+        encoded > SIZE_MAX / FLUE_OTLP_WORK_FACTOR ? SIZE_MAX : encoded * FLUE_OTLP_WORK_FACTOR;
 
     work->budget = budget < FLUE_OTLP_WORK_FLOOR ? FLUE_OTLP_WORK_FLOOR : budget;
     flue_arena_init(&work->arena, work->budget, 0);
@@ -38,10 +38,11 @@ void flue_work_end(struct flue_work *work)
 enum flue_code flue_work_failed(const struct flue_work *work, struct flue_error *error)
 {
     if (work->arena.used > work->budget / 4)
-        return flue_fail(error, FLUE_TOO_LARGE,
-                         "working on this profile needs more than its budget of %zu bytes, %d times "
-                         "its encoded size; send smaller requests",
-                         work->budget, FLUE_OTLP_WORK_FACTOR);
+        return flue_fail(
+            error, FLUE_TOO_LARGE,
+            "working on this profile needs more than its budget of %zu bytes, %d times "
+            "its encoded size; send smaller requests",
+            work->budget, FLUE_OTLP_WORK_FACTOR);
     return flue_fail(error, FLUE_NO_MEMORY, "no memory for working on a profile (%zu bytes held)",
                      work->arena.used);
 }
@@ -65,8 +66,7 @@ static uint32_t append(struct flue_otlp_tables *tables, enum flue_otlp_table tab
         return FLUE_OTLP_NO_ROW;
     row.size = (uint32_t)content.size;
     row.at = (uint32_t)(flue_out_size(&t->rows) - content.size);
-    if (count >= INT32_MAX ||
-        !FLUE_ARENA_PUSH(&tables->work->arena, t->index, count, t->room, row))
+    if (count >= INT32_MAX || !FLUE_ARENA_PUSH(&tables->work->arena, t->index, count, t->room, row))
         return FLUE_OTLP_NO_ROW;
     t->count = (uint32_t)count;
     return t->count - 1;

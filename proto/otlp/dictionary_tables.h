@@ -1,8 +1,8 @@
-/* dictionary_tables.h: a dictionary that is being made, row by row, and the rows of a source as they
- * are taken over into it.
+/* dictionary_tables.h: a dictionary that is being made, row by row, and the rows of a source as
+ * they are taken over into it.
  *
- * Rows are kept encoded, tag and length included, so that the dictionary's content is the tables one
- * behind the other. Row 0 of each is the zero row. With `intern`, a row whose content is there
+ * Rows are kept encoded, tag and length included, so that the dictionary's content is the tables
+ * one behind the other. Row 0 of each is the zero row. With `intern`, a row whose content is there
  * already is not added again (hashed); without, every row put in is new, which is right where all
  * come from one source. Memory is bounded by the work's budget. One thread.
  */
@@ -74,7 +74,7 @@ struct flue_otlp_map {
     /* What was taken over, in order, so that the last can be taken back (splitting by bytes). */
     struct flue_otlp_taken {
         uint32_t table, row;
-    } *taken;
+    } * taken;
     size_t taken_count, taken_room;
     bool remember;
 };

@@ -147,10 +147,14 @@ static const struct {
     void (*run)(struct subject *s);
     unsigned bodies; /* that one run works on */
 } jobs[] = {
-    {"read", do_read, 1},           {"to pprof", do_to_pprof, 1},
-    {"folded", do_fold, 1},         {"from pprof", do_from_pprof, 1},
-    {"merge 1", do_merge, 1},       {"merge 2", do_merge_two, 2},
-    {"split/4 n", do_split_samples, 1}, {"split/4 B", do_split_bytes, 1},
+    {"read", do_read, 1},
+    {"to pprof", do_to_pprof, 1},
+    {"folded", do_fold, 1},
+    {"from pprof", do_from_pprof, 1},
+    {"merge 1", do_merge, 1},
+    {"merge 2", do_merge_two, 2},
+    {"split/4 n", do_split_samples, 1},
+    {"split/4 B", do_split_bytes, 1},
 };
 #define JOBS (sizeof jobs / sizeof *jobs)
 

@@ -1,5 +1,6 @@
 /* expect.h: what an OTLP request is as pprof, by the rules of docs/conversion.md, written down a
- * second time over protobuf-c's objects: the lines that resolve_pprof gives for a right conversion. */
+ * second time over protobuf-c's objects: the lines that resolve_pprof gives for a right conversion.
+ */
 #ifndef TESTS_CONVERT_EXPECT_H
 #define TESTS_CONVERT_EXPECT_H
 
@@ -95,7 +96,7 @@ static inline void expect_label(struct lines *labels, const Dictionary *d, const
                                 const char *unit, Otlp__AnyValue *v)
 {
     struct text t = {0};
-    struct flue_value value = {FLUE_VALUE_EMPTY};
+    struct flue_value value = {.type = FLUE_VALUE_EMPTY};
     uint8_t *packed = NULL;
 
     if (!v || v->value_case == OTLP__ANY_VALUE__VALUE__NOT_SET)

@@ -22,8 +22,8 @@ static inline uint32_t pick(struct dice *d, uint32_t limit)
 }
 static inline uint64_t odd_number(struct dice *d)
 {
-    static const uint64_t numbers[] = {0, 1, 127, 128, 16384, 4194304, UINT32_MAX,
-                                       INT64_MAX, UINT64_MAX, 1ull << 63};
+    static const uint64_t numbers[] = {0,       1,          127,       128,        16384,
+                                       4194304, UINT32_MAX, INT64_MAX, UINT64_MAX, 1ull << 63};
     return pick(d, 2) ? numbers[pick(d, 10)] : roll(d) >> pick(d, 64);
 }
 
@@ -109,8 +109,9 @@ static inline void random_dictionary(struct dice *d, Otlp__ProfilesDictionary *d
     char text[64];
     MANY(dict->string_table, dict->n_string_table, 2 + pick(d, 60));
     for (size_t i = 0; i < dict->n_string_table; i++) {
-        static const char *const known[] = {"cpu", "nanoseconds", "samples", "count", "span_id",
-                                            "process.executable.build_id.gnu", "ns", "wall"};
+        static const char *const known[] = {
+            "cpu", "nanoseconds", "samples", "count", "span_id", "process.executable.build_id.gnu",
+            "ns",  "wall"};
         if (i % 4 == 1)
             snprintf(text, sizeof text, "%s", known[pick(d, 8)]);
         else /* sometimes the same twice */
@@ -139,7 +140,8 @@ static inline void random_dictionary(struct dice *d, Otlp__ProfilesDictionary *d
             MANY(m->attribute_indices, m->n_attribute_indices,
                  dict->n_attribute_table > 1 ? pick(d, 2) : 0);
             for (size_t j = 0; j < m->n_attribute_indices; j++)
-                m->attribute_indices[j] = 1 + (int32_t)pick(d, (uint32_t)dict->n_attribute_table - 1);
+                m->attribute_indices[j] =
+                    1 + (int32_t)pick(d, (uint32_t)dict->n_attribute_table - 1);
         }
         dict->mapping_table[i] = m;
     }

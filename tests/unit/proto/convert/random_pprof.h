@@ -1,5 +1,5 @@
-/* random_pprof.h: valid pprof profiles by a seed: sparse ids, strings twice, negative values, several
- * values of one label, mappings up to 2^64 - 1, frames without anything. */
+/* random_pprof.h: valid pprof profiles by a seed: sparse ids, strings twice, negative values,
+ * several values of one label, mappings up to 2^64 - 1, frames without anything. */
 #ifndef TESTS_CONVERT_RANDOM_PPROF_H
 #define TESTS_CONVERT_RANDOM_PPROF_H
 
@@ -28,9 +28,9 @@ static inline struct flue_block *random_pprof(uint64_t seed)
     struct dice d = {seed * 104729};
     Pprof__Profile *p = NEW(Pprof__Profile, PPROF__PROFILE__INIT);
     uint64_t stride = pick(&d, 3) ? 1 : 0x7f0000001000u; /* ids like addresses */
-    static const char *const known[] = {"span_id",  "trace_id", "profile_id", "span id", "cpu",
-                                        "bytes",    "0011223344556677", "258", "thread",
-                                        "00112233445566778899aabbccddeeff"};
+    static const char *const known[] = {
+        "span_id", "trace_id",         "profile_id", "span id", "cpu",
+        "bytes",   "0011223344556677", "258",        "thread",  "00112233445566778899aabbccddeeff"};
     MANY(p->string_table, p->n_string_table, 15 + pick(&d, 40));
     for (size_t i = 0; i < p->n_string_table; i++) {
         char text[32];

@@ -1,5 +1,5 @@
-/* resolve.h: profiles as sorted lines of text with every reference resolved, by protobuf-c's decoder:
- * the oracle that conversions, merges and splits are compared with. */
+/* resolve.h: profiles as sorted lines of text with every reference resolved, by protobuf-c's
+ * decoder: the oracle that conversions, merges and splits are compared with. */
 #ifndef TESTS_CONVERT_RESOLVE_H
 #define TESTS_CONVERT_RESOLVE_H
 
@@ -26,7 +26,8 @@ struct text {
     size_t size, room;
 };
 
-static inline void __attribute__((format(printf, 2, 3))) say(struct text *t, const char *format, ...)
+static inline void __attribute__((format(printf, 2, 3)))
+say(struct text *t, const char *format, ...)
 {
     va_list args, again;
     va_start(args, format);
@@ -286,7 +287,8 @@ static inline void resolve_otlp(struct flue_bytes body, struct lines *out)
                     say(&line, "%s | ", head.data);
                     say_stack(&line, d, sample->stack_index);
                     say(&line, " | ");
-                    say_attributes(&line, d, sample->n_attribute_indices, sample->attribute_indices);
+                    say_attributes(&line, d, sample->n_attribute_indices,
+                                   sample->attribute_indices);
                     if (sample->link_index > 0) {
                         const Otlp__Link *link = d->link_table[sample->link_index];
                         say(&line, " link ");

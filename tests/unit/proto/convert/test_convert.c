@@ -1,5 +1,5 @@
-/* Conversion both ways, compared value by value with protobuf-c's reading of the same bytes: on every
- * recorded request and on random ones. */
+/* Conversion both ways, compared value by value with protobuf-c's reading of the same bytes: on
+ * every recorded request and on random ones. */
 #include "tests/unit/proto/convert/expect.h"
 
 #include <unistd.h>
@@ -43,8 +43,10 @@ static struct flue_block *encoded(const struct flue_payload *payload)
 static struct flue_payload *pprof_payload(struct flue_bytes profile)
 {
     static const char *const labels[][2] = {
-        {"__name__", "some_name"},       {"__session_id__", "0123456789abcdef"},
-        {"service_name", "encoder"},     {"region", "eu-west"},
+        {"__name__", "some_name"},
+        {"__session_id__", "0123456789abcdef"},
+        {"service_name", "encoder"},
+        {"region", "eu-west"},
         {"otel_scope_name", "com.grafana.pyroscope/go"},
     };
     struct flue_pprof_builder *builder = flue_pprof_builder_new(NULL);
@@ -111,8 +113,8 @@ static void result(void *arg, const struct flue_to_pprof_result *r)
     assert_int_equal(facts.dash_in_sample_type, r->facts.dash_in_sample_type);
 }
 
-static void to_pprof(const struct flue_payload *payload, const struct flue_to_pprof_options *options,
-                     struct results *results)
+static void to_pprof(const struct flue_payload *payload,
+                     const struct flue_to_pprof_options *options, struct results *results)
 {
     struct flue_arena arena;
     struct flue_error error;
@@ -194,9 +196,12 @@ static void pprof_random_come_back(void **state)
 static void pprof_elsewhere_come_back(void **state)
 {
     static const char *const names[] = {
-        "pprof/alloc_objects.pb.gz", "pprof/wordpress-php-datadog.pprof", "pprof/large.cpu.pb.gz",
+        "pprof/alloc_objects.pb.gz",
+        "pprof/wordpress-php-datadog.pprof",
+        "pprof/large.cpu.pb.gz",
         "labels/profile-with-labels.pb.gz",
-        "delta/heap.before.pprof", "delta/heap.after.pprof",
+        "delta/heap.before.pprof",
+        "delta/heap.after.pprof",
         "delta/stress-failure.before.pprof",
     };
     size_t found = 0;
@@ -248,14 +253,10 @@ static void otlp_captures_become_pprof(void **state)
     static const struct {
         const char *name, *called;
     } files[] = {
-        {"ebpf-v1.11-pdata-order-1", NULL},
-        {"ebpf-v1.11-pdata-order-2", NULL},
-        {"ebpf-v1.11-pdata-order-3", NULL},
-        {"ebpf-v1.11-ascending", NULL},
-        {"async-profiler-alloc", "memory "},
-        {"async-profiler-cpu-threads", "process_cpu "},
-        {"async-profiler-wall", "wall "},
-        {"pyroscope-java-cpu", "process_cpu "},
+        {"ebpf-v1.11-pdata-order-1", NULL},  {"ebpf-v1.11-pdata-order-2", NULL},
+        {"ebpf-v1.11-pdata-order-3", NULL},  {"ebpf-v1.11-ascending", NULL},
+        {"async-profiler-alloc", "memory "}, {"async-profiler-cpu-threads", "process_cpu "},
+        {"async-profiler-wall", "wall "},    {"pyroscope-java-cpu", "process_cpu "},
     };
     (void)state;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -404,9 +405,17 @@ static void numbers_can_be_text(void **state)
 
 /* strings: 0 "", 1 cpu, 2 nanoseconds, 3 samples, 4 count, 5 lib.so, 6 build id's key, 7 main, 8
  * main.c, 9 alloc-space, 10 bytes */
-static const char *const few_strings[] = {"", "cpu", "nanoseconds", "samples", "count", "lib.so",
-                                          "process.executable.build_id.htlhash", "main", "main.c",
-                                          "alloc-space", "bytes"};
+static const char *const few_strings[] = {"",
+                                          "cpu",
+                                          "nanoseconds",
+                                          "samples",
+                                          "count",
+                                          "lib.so",
+                                          "process.executable.build_id.htlhash",
+                                          "main",
+                                          "main.c",
+                                          "alloc-space",
+                                          "bytes"};
 
 struct few {
     Otlp__ExportProfilesServiceRequest *q;
@@ -417,10 +426,10 @@ struct few {
 /* One mapping with a symbolized frame, a bare one, and one with nothing at all. */
 static struct few few_begin(void)
 {
-    struct few few = {NEW(Otlp__ExportProfilesServiceRequest,
-                          OTLP__EXPORT_PROFILES_SERVICE_REQUEST__INIT),
-                      NEW(Otlp__ProfilesDictionary, OTLP__PROFILES_DICTIONARY__INIT),
-                      NEW(Otlp__ScopeProfiles, OTLP__SCOPE_PROFILES__INIT)};
+    struct few few = {
+        NEW(Otlp__ExportProfilesServiceRequest, OTLP__EXPORT_PROFILES_SERVICE_REQUEST__INIT),
+        NEW(Otlp__ProfilesDictionary, OTLP__PROFILES_DICTIONARY__INIT),
+        NEW(Otlp__ScopeProfiles, OTLP__SCOPE_PROFILES__INIT)};
     Otlp__ProfilesDictionary *d = few.q->dictionary = few.d;
     MANY(few.q->resource_profiles, few.q->n_resource_profiles, 1);
     few.q->resource_profiles[0] = NEW(Otlp__ResourceProfiles, OTLP__RESOURCE_PROFILES__INIT);
@@ -523,9 +532,10 @@ static void mapping_of_two_kinds_is_split(void **state)
     struct flue_payload *payload = few_payload(&few);
     to_pprof(payload, NULL, &results);
     assert_int_equal(results.count, 1);
-    assert_string_equal(results.lines.items[0],
-                        "0 1700000000000000000+0 per 10000000 cpu/nanoseconds | cpu/nanoseconds | "
-                        FRAMES " | {} | 30000000");
+    assert_string_equal(
+        results.lines.items[0],
+        "0 1700000000000000000+0 per 10000000 cpu/nanoseconds | cpu/nanoseconds | " FRAMES
+        " | {} | 30000000");
     assert_string_equal(results.names, "process_cpu ");
     lines_free(&results.lines);
     flue_payload_unref(payload);

@@ -71,7 +71,8 @@ static void dictionary_is_tight(const struct flue_payload *payload, bool twice)
         otlp__export_profiles_service_request__unpack(NULL, body.size, body.data);
     const Dictionary *d = q->dictionary;
     uint8_t *strings = calloc(d->n_string_table, 1), *stacks = calloc(d->n_stack_table, 1);
-    uint8_t *locations = calloc(d->n_location_table, 1), *functions = calloc(d->n_function_table, 1);
+    uint8_t *locations = calloc(d->n_location_table, 1),
+            *functions = calloc(d->n_function_table, 1);
     uint8_t *mappings = calloc(d->n_mapping_table, 1), *links = calloc(d->n_link_table, 1);
     uint8_t *attributes = calloc(d->n_attribute_table, 1);
 
@@ -280,7 +281,8 @@ static void check_split(struct flue_payload *payload, uint64_t max, bool by_byte
     resolve_payload(payload, &wanted);
     if (flue_otlp_split(payload, max, by_bytes, &total, NULL, part, &parts, &error) != FLUE_OK)
         fail_msg("split: %s", error.text);
-    /* A profile without samples that stands where one was cut shows as often as it was: never more. */
+    /* A profile without samples that stands where one was cut shows as often as it was: never more.
+     */
     lines_equal(by_bytes ? "split by bytes" : "split by samples", &parts.lines, &wanted);
     assert_int_equal(parts.counts.profiles, total.profiles);
     assert_int_equal(parts.counts.samples, total.samples);
@@ -400,8 +402,8 @@ static void account_balances(void **state)
 /* Four million rows of two bytes: more work than the request may ask for. */
 static void empty_rows_pass_the_budget(void **state)
 {
-    static const uint8_t request[] = {0x0a, 0x0a, 0x12, 0x08, 0x12, 0x06, 0x12, 0x04,
-                                      0x08, 0x01, 0x20, 0x01};
+    static const uint8_t request[] = {0x0a, 0x0a, 0x12, 0x08, 0x12, 0x06,
+                                      0x12, 0x04, 0x08, 0x01, 0x20, 0x01};
     size_t rows = 3u << 20, content = 2 * rows + 4;
     struct flue_block *block = flue_block_new(NULL, content + 64);
     struct flue_payload *payload, *merged = NULL;
@@ -430,11 +432,16 @@ static void empty_rows_pass_the_budget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges_real),      cmocka_unit_test(merge_finds_equal_rows),
-        cmocka_unit_test(merges_random),    cmocka_unit_test(prunes),
-        cmocka_unit_test(splits),           cmocka_unit_test(whole_is_passed),
-        cmocka_unit_test(parts_are_full),   cmocka_unit_test(edits_are_seen),
-        cmocka_unit_test(nothing_left_is_nothing), cmocka_unit_test(account_balances),
+        cmocka_unit_test(merges_real),
+        cmocka_unit_test(merge_finds_equal_rows),
+        cmocka_unit_test(merges_random),
+        cmocka_unit_test(prunes),
+        cmocka_unit_test(splits),
+        cmocka_unit_test(whole_is_passed),
+        cmocka_unit_test(parts_are_full),
+        cmocka_unit_test(edits_are_seen),
+        cmocka_unit_test(nothing_left_is_nothing),
+        cmocka_unit_test(account_balances),
         cmocka_unit_test(empty_rows_pass_the_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
