@@ -66,6 +66,7 @@ struct sender { /* of one loop */
     struct flue_parcel *first, *last; /* with open parts */
     size_t in_flight, limit;
     bool pumping;
+    bool healthy; /* the last answer was none that asks to come again */
 };
 
 struct pyroscope {
@@ -329,8 +330,10 @@ static void end_part(struct flue_parcel_part *part, const struct flue_error *err
     parcel->running--;
     if (error->code == FLUE_OK) {
         part->status = FLUE_PART_SENT;
+        sender->healthy = true;
     } else if (flue_code_facts(error->code)->retryable) {
         uint32_t later = parcel->failure.retry_after_ms;
+        sender->healthy = false;
         part->status = FLUE_PART_AGAIN;
         if (!parcel->failure.code || !flue_code_facts(parcel->failure.code)->retryable)
             parcel->failure = *error;
@@ -469,7 +472,7 @@ static void begin_part(struct sender *sender, struct flue_parcel_part *part)
     compressed(part);
 }
 
-static void unlink_item(struct sender *sender, struct flue_parcel *parcel)
+static void unlink_parcel(struct sender *sender, struct flue_parcel *parcel)
 {
     struct flue_parcel *before = NULL;
 
@@ -501,8 +504,13 @@ static void pump(struct sender *sender)
             if (part->status != FLUE_PART_OPEN)
                 part = NULL;
         }
-        if (parcel->next_part >= parcel->count)
-            unlink_item(sender, parcel);
+        if (parcel->next_part >= parcel->count) {
+            unlink_parcel(sender, parcel);
+            /* All of it is under way: the engine may go on to the next item, as long as the server
+             * takes them. One that does not is asked by num_consumers items at a time. */
+            if (sender->healthy)
+                flue_send_free_place(parcel->send);
+        }
         if (part)
             begin_part(sender, part);
     }
@@ -518,7 +526,7 @@ static void cancel(struct flue_send *send)
         return;
     sender = parcel->sender;
     parcel->cancelled = true;
-    unlink_item(sender, parcel);
+    unlink_parcel(sender, parcel);
     parcel->next_part = parcel->count;
     for (size_t i = 0; i < parcel->count; i++)
         if (parcel->parts[i]->status == FLUE_PART_SENDING && parcel->parts[i]->call.client)
@@ -562,7 +570,6 @@ static void pyroscope_send(void *instance, struct flue_send *send)
         return;
     }
     send->cancel = cancel;
-    flue_send_free_place(send);
     if (sender->last)
         sender->last->next = parcel;
     else

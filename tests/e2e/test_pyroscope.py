@@ -222,6 +222,18 @@ def test_very_many_in_flight_on_few_connections(daemon, pyroscope):
     assert state["connections"] <= 20
 
 
+def test_a_server_that_fails_is_not_asked_by_the_whole_queue(daemon, pyroscope):
+    flue = daemon(exporter="sending_queue: {num_consumers: 7}")
+    pyroscope.control(fail=100000, code="unavailable", retry_after=250)
+    profile = (ROOT / "examples/go-cpu.pb.gz").read_bytes()
+    for i in range(40):
+        url = f"http://127.0.0.1:{flue.ports['pprof']}/v1/pprof?service.name=s{i}"
+        assert httpx.post(url, content=profile).status_code == 204
+    wait_for(lambda: pyroscope.received()["requests"] >= 7, what="the first attempts")
+    assert flue.total("otelcol_exporter_queued_profiles") == 33
+    assert pyroscope.received()["requests"] == 7
+
+
 def test_pprof_goes_out_byte_for_byte(daemon, pyroscope):
     import base64
     flue = daemon()
