@@ -262,7 +262,8 @@ uint32_t flue_label_sets_find(struct flue_label_sets *sets, uint32_t *rows, size
                 rows[wanted.count++] = rows[i];
         }
         /* The order says nothing, and equal sets must be found equal. */
-        qsort(rows, wanted.count, sizeof *rows, by_number);
+        if (wanted.count > 1)
+            qsort(rows, wanted.count, sizeof *rows, by_number);
     } else {
         wanted.count = count;
     }

@@ -91,4 +91,29 @@ void flue_pprof_writer_facts(const struct flue_pprof_writer *writer,
                              const struct flue_pprof_head *head, size_t samples,
                              struct flue_pprof_facts *facts);
 
+/* ------------------------------------------------- between the files of the writer */
+
+/* Rows of a table, at least the one that index 0 is; what lies behind is free for placeholders. */
+static inline uint32_t flue_pprof_rows_of(const struct flue_pprof_writer *writer,
+                                          enum flue_otlp_table table)
+{
+    uint32_t rows = writer->dictionary->counts[table];
+
+    return rows ? rows : 1;
+}
+/* Numbers in the pprof's string table: of a row of the dictionary; of a text (0 when empty); of a
+ * text that must not be 0 (an empty one gets a row of its own: a label whose str is 0 is a numeric
+ * one). */
+uint32_t flue_pprof_string_row(struct flue_pprof_writer *writer, uint32_t row);
+uint32_t flue_pprof_string_plain(struct flue_pprof_writer *writer, struct flue_bytes text);
+uint32_t flue_pprof_string_text(struct flue_pprof_writer *writer, struct flue_bytes text);
+void flue_pprof_row_use(struct flue_pprof_writer *writer, struct flue_row_list *list, uint32_t row);
+
+/* to_pprof_rows.c: one row each, and what it refers to is marked as used; all used mappings. */
+void flue_pprof_location_write(struct flue_pprof_writer *writer, uint32_t row);
+void flue_pprof_function_write(struct flue_pprof_writer *writer, uint32_t row);
+void flue_pprof_mappings_write(struct flue_pprof_writer *writer);
+void flue_pprof_placeholder_line(struct flue_pprof_writer *writer, struct flue_out *out,
+                                 int64_t line, int64_t column);
+
 #endif
