@@ -209,7 +209,9 @@ enum flue_code flue_otlp_split(const struct flue_payload *payload, uint64_t max,
     if (split.code == FLUE_OK && part_begin(&split) &&
         flue_otlp_each_profile(payload, profile_split, &split))
         part_end(&split);
-    if (split.code == FLUE_OK)
+    if (split.code == FLUE_OK && split.count == 0) /* edits removed every profile */
+        emit(arg, flue_payload_ref((struct flue_payload *)payload), total);
+    else if (split.code == FLUE_OK)
         emit_all(&split, total, emit, arg);
     else
         for (size_t i = 0; i < split.count; i++)

@@ -100,18 +100,28 @@ static void pass(struct splitting *s, const struct flue_pprof_profile *profile)
     s->passed.bytes += profile->bytes.size;
 }
 
-/* One piece of a cut profile, as it will travel. */
+/* One piece of a cut profile, as it will travel, and what a check finds in it. */
 static enum flue_code piece_of(struct splitting *s, const struct flue_pprof_document *document,
                                const struct flue_pprof_profile *whole, uint32_t first,
-                               uint32_t count, struct flue_arena *scratch, struct flue_block **out)
+                               uint32_t count, struct flue_arena *scratch, struct flue_block **out,
+                               struct flue_pprof_facts *facts)
 {
+    const struct flue_pprof_limits limits = {SIZE_MAX, FLUE_RATIO_LIMIT};
     struct flue_block *raw;
     enum flue_code code =
         flue_pprof_encode(document, first, count, scratch, s->account, &raw, s->error);
     flue_arena_reset(scratch);
-    if (code != FLUE_OK || !whole->facts.gzip) {
-        *out = raw;
+    if (code != FLUE_OK)
         return code;
+    code = flue_pprof_check(flue_block_bytes(raw), &limits, facts, s->error);
+    if (code != FLUE_OK) {
+        flue_block_unref(raw);
+        return code;
+    }
+    facts->gzip = whole->facts.gzip;
+    if (!whole->facts.gzip) {
+        *out = raw;
+        return FLUE_OK;
     }
     struct flue_bytes bytes = flue_block_bytes(raw);
     struct flue_slices slices = {&bytes, 1, 1, bytes.size};
@@ -122,12 +132,11 @@ static enum flue_code piece_of(struct splitting *s, const struct flue_pprof_docu
 
 /* `passed`: the weights when this piece is gone. */
 static enum flue_code add_piece(struct splitting *s, size_t row,
-                                const struct flue_pprof_profile *whole, uint32_t count,
-                                struct flue_block *piece, const struct flue_counts *passed)
+                                const struct flue_pprof_profile *whole,
+                                const struct flue_pprof_facts *facts, struct flue_block *piece,
+                                const struct flue_counts *passed)
 {
-    struct flue_pprof_profile profile = *whole;
-    profile.bytes = flue_block_bytes(piece);
-    profile.facts.samples = count;
+    struct flue_pprof_profile profile = {flue_block_bytes(piece), *facts, whole->id};
     enum flue_code code = add(s, row, &profile);
     if (code != FLUE_OK)
         return code;
@@ -143,6 +152,7 @@ static enum flue_code cut_rows(struct splitting *s, size_t row,
 {
     struct flue_arena scratch;
     struct flue_block *piece;
+    struct flue_pprof_facts facts;
     enum flue_code code = FLUE_OK;
     uint32_t step = document->sample_count;
     const struct flue_counts before = s->passed;
@@ -155,7 +165,7 @@ static enum flue_code cut_rows(struct splitting *s, size_t row,
         uint32_t count = document->sample_count - first;
         if (count > step)
             count = step ? step : 1;
-        code = piece_of(s, document, whole, first, count, &scratch, &piece);
+        code = piece_of(s, document, whole, first, count, &scratch, &piece, &facts);
         if (code != FLUE_OK)
             break;
         if (s->by_bytes && piece->size > room && count > 1) {
@@ -167,7 +177,7 @@ static enum flue_code cut_rows(struct splitting *s, size_t row,
             passed.profiles += first == document->sample_count;
             passed.samples += whole->facts.samples * first / document->sample_count;
             passed.bytes += whole->bytes.size * first / document->sample_count;
-            code = add_piece(s, row, whole, count, piece, &passed);
+            code = add_piece(s, row, whole, &facts, piece, &passed);
         }
         flue_block_unref(piece);
     }

@@ -331,6 +331,23 @@ static void whole_is_passed(void **state)
     flue_payload_unref(payload);
 }
 
+/* What has no profile left cannot be cut, and its counts are not lost. */
+static void nothing_to_cut(void **state)
+{
+    struct flue_payload *payload = read_file(files[0]);
+    struct parts parts = {.max = UINT64_MAX, .by_bytes = true, .payload = payload};
+    struct flue_counts total = {1, 2, 3};
+    (void)state;
+    for (uint32_t i = 0; i < flue_otlp_index_of(payload)->profile_count; i++)
+        assert_int_equal(flue_otlp_profile_remove(payload, i, NULL), FLUE_OK);
+    assert_int_equal(flue_otlp_split(payload, 10, true, &total, NULL, part, &parts, NULL), FLUE_OK);
+    assert_int_equal(parts.count, 1);
+    assert_true(parts.whole);
+    assert_memory_equal(&parts.counts, &total, sizeof total);
+    lines_free(&parts.lines);
+    flue_payload_unref(payload);
+}
+
 /* Parts by bytes are filled: no two neighbours would fit into one. */
 static void parts_are_full(void **state)
 {
@@ -437,6 +454,7 @@ int main(void)
         cmocka_unit_test(merges_random),
         cmocka_unit_test(prunes),
         cmocka_unit_test(splits),
+        cmocka_unit_test(nothing_to_cut),
         cmocka_unit_test(whole_is_passed),
         cmocka_unit_test(parts_are_full),
         cmocka_unit_test(edits_are_seen),

@@ -550,7 +550,12 @@ static void take_part(void *arg, struct flue_payload *part, const struct flue_co
             struct flue_pprof_facts facts;
             struct flue_bytes bytes = flue_pprof_series_at(part, i)->profiles[j].bytes;
             assert_int_equal(flue_pprof_check(bytes, &test_limits, &facts, &error), FLUE_OK);
-            assert_int_equal(facts.samples, flue_pprof_series_at(part, i)->profiles[j].facts.samples);
+            const struct flue_pprof_facts *said = &flue_pprof_series_at(part, i)->profiles[j].facts;
+            assert_int_equal(facts.samples, said->samples);
+            assert_int_equal(facts.inflated_size, said->inflated_size);
+            assert_int_equal(facts.locations, said->locations);
+            assert_int_equal(facts.strings, said->strings);
+            assert_int_equal(facts.gzip, said->gzip);
             sum_values(bytes, parts->totals, &samples);
         }
     parts->samples += samples;
