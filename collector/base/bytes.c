@@ -223,7 +223,7 @@ static bool short_ascii(const uint8_t *p, size_t size)
 
 bool flue_utf8_valid(struct flue_bytes b)
 {
-    const uint8_t *p = b.data, *end = b.data + b.size;
+    const uint8_t *p = b.data, *end = b.size ? b.data + b.size : b.data;
 
     if (b.size < 128 && short_ascii(p, b.size))
         return true;

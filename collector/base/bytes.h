@@ -48,6 +48,8 @@ static inline bool flue_bytes_is(struct flue_bytes a, const char *text)
 
 static inline struct flue_bytes flue_bytes_from(struct flue_bytes b, size_t offset)
 {
+    if (b.size == 0) /* data may be NULL */
+        return b;
     return offset > b.size ? flue_bytes(b.data + b.size, 0)
                            : flue_bytes(b.data + offset, b.size - offset);
 }

@@ -185,7 +185,7 @@ static size_t line_size(const struct encoding *e, const struct flue_pprof_line *
 static void put_location(struct sink *s, const struct encoding *e, uint32_t row)
 {
     const struct flue_pprof_location *l = &e->doc->locations[row];
-    const struct flue_pprof_line *lines = &e->doc->lines[l->first_line];
+    const struct flue_pprof_line *lines = l->line_count ? &e->doc->lines[l->first_line] : NULL;
     uint64_t mapping = l->mapping == FLUE_PPROF_NONE ? 0 : e->mappings[l->mapping];
     size_t size = int_size(e->locations[row]) + int_size(mapping) + int_size(l->address) +
                   int_size(l->folded);

@@ -234,8 +234,10 @@ static bool stage_sample(struct merging *m, const struct flue_pprof_sample *from
             m->doc.labels[at] = m->doc.labels[at - 1];
         m->doc.labels[at] = label;
     }
-    *hash = flue_hash(flue_bytes(m->doc.stack + sample->first_location,
-                                 sample->location_count * sizeof *m->doc.stack));
+    *hash = sample->location_count == 0
+                ? 0
+                : flue_hash(flue_bytes(m->doc.stack + sample->first_location,
+                                       sample->location_count * sizeof *m->doc.stack));
     for (uint32_t i = 0; i < sample->label_count; i++) {
         const struct flue_pprof_sample_label *label = &m->doc.labels[sample->first_label + i];
         *hash = flue_hash_join(flue_hash_join(*hash, (uint64_t)label->key << 32 | label->str),

@@ -26,7 +26,7 @@ struct flue_field_value {
 
 static inline struct flue_reader flue_reader(struct flue_bytes b)
 {
-    return (struct flue_reader){b.data, b.data + b.size};
+    return (struct flue_reader){b.data, b.size ? b.data + b.size : b.data}; /* NULL + 0: undefined */
 }
 
 /* False: over 10 bytes, over 64 bits in the tenth, or truncated. */
