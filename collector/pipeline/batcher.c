@@ -84,6 +84,8 @@ static struct flue_item *merge(struct flue_batch_group *group)
                  FLUE_S("exporter", at->exporter->id), FLUE_S("error", error.text));
         return NULL;
     }
+    if (!joined) /* nothing is left of any of them: each goes its way alone */
+        return NULL;
     struct flue_batch *batch =
         flue_batch_new(joined, first->send.batch->origin, counts, first->send.batch->account);
     carrier = batch ? flue_item_new(at, first->branch) : NULL;

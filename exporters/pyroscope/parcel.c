@@ -74,8 +74,8 @@ static void add_converted(void *arg, const struct flue_to_pprof_result *result)
     struct attribute_walk walk = {.builder = b};
     bool ok;
 
-    if (b->failed)
-        return;
+    if (b->failed || result->facts.samples == 0)
+        return; /* a profile without samples is nothing to a server, and was taken with that */
     part = new_part(b->parcel);
     if (!part) {
         b->failed = true;
@@ -149,6 +149,17 @@ static enum flue_code prepare_profile(struct builder *b, struct flue_parcel_part
     return code;
 }
 
+/* What one of `profiles` profiles has of what is left: its own samples where they were counted. */
+static struct flue_counts share_of(const struct flue_pprof_profile *profile,
+                                   const struct flue_counts *left, size_t profiles)
+{
+    uint64_t samples = profile->facts.sample_types ? profile->facts.samples : left->samples / profiles;
+
+    return (struct flue_counts){left->profiles / profiles,
+                                samples < left->samples ? samples : left->samples,
+                                left->bytes / profiles};
+}
+
 static enum flue_code from_pprof(struct builder *b, const struct flue_batch *batch)
 {
     size_t profiles = 0;
@@ -159,14 +170,16 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
     for (size_t i = 0; i < flue_pprof_series_count(b->payload); i++) {
         const struct flue_pprof_series *series = flue_pprof_series_at(b->payload, i);
         for (size_t k = 0; k < series->profile_count; k++) {
-            struct flue_parcel_part *part = new_part(b->parcel);
+            struct flue_parcel_part *part;
             enum flue_code code;
+            if (series->profiles[k].facts.sample_types && series->profiles[k].facts.samples == 0)
+                continue; /* checked, and without samples */
+            part = new_part(b->parcel);
             if (!part || !add_series_labels(b, part, i, series))
                 return no_memory(b->error);
             if ((code = prepare_profile(b, part, &series->profiles[k], batch)))
                 return code;
-            part->counts = (struct flue_counts){left.profiles / profiles, left.samples / profiles,
-                                                left.bytes / profiles};
+            part->counts = share_of(&series->profiles[k], &left, profiles);
             left.profiles -= part->counts.profiles;
             left.samples -= part->counts.samples;
             left.bytes -= part->counts.bytes;
@@ -177,7 +190,6 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
 }
 
 /* ---- equal labels and equal time -------------------------------------------------------------- */
-
 
 static bool same_moment(const void *rows, uint32_t row, const void *key)
 {
