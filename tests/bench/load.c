@@ -21,6 +21,7 @@
 #define EXPORT   "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
 #define PUSH     "/push.v1.PusherService/Push"
 #define SLOTS    4096
+#define POD_SIZE 16
 #define LATENCY_MAX (1u << 24)
 
 struct slot {
@@ -30,7 +31,7 @@ struct slot {
     struct flue_slices body;
     struct flue_bytes parts[8];
     struct flue_arena arena;
-    char pod[24];
+    char *pod; /* in the body; POD_SIZE bytes */
     uint8_t prefix[5];
     uint64_t due;
 };
@@ -45,6 +46,7 @@ static struct {
     struct flue_client *clients[64];
     struct flue_loop *loop;
     struct slot *slots;
+    uint32_t run; /* no two runs push the same series at the same time */
     uint64_t started, begun, finished, failed, partial, end, next_due;
     unsigned running;
     uint32_t *latencies; /* in 100 ns */
@@ -139,8 +141,9 @@ static void done(struct flue_call *call)
 static void begin(struct slot *slot)
 {
     if (load.push) {
-        int n = snprintf(slot->pod, sizeof slot->pod, "pod-%012" PRIu64, load.begun);
-        (void)n;
+        char pod[POD_SIZE + 1];
+        snprintf(pod, sizeof pod, "%08" PRIx32 "%08" PRIx32, load.run, (uint32_t)load.begun);
+        memcpy(slot->pod, pod, POD_SIZE);
     }
     load.begun++;
     slot->call.done = done;
@@ -155,16 +158,18 @@ static void prepare(struct slot *slot, unsigned number)
                                     .method = FLUE_BYTES("POST"),
                                     .user = slot};
     if (load.push) {
-        snprintf(slot->pod, sizeof slot->pod, "pod-%012u", number);
+        static const char pod[] = "pod-is-set-later";
         const struct flue_pprof_label labels[] = {
             {FLUE_BYTES("__name__"), FLUE_BYTES("process_cpu")},
-            {FLUE_BYTES("pod"), flue_bytes(slot->pod, 16)},
+            {FLUE_BYTES("pod"), flue_bytes(pod, POD_SIZE)},
             {FLUE_BYTES("service_name"), FLUE_BYTES("encoder")},
         };
         struct flue_slices slices = {0};
         struct flue_error error;
         if (flue_push_write(&slot->arena, labels, 3, load.body, flue_bytes(NULL, 0), &slices, &error))
             exit(1);
+        for (size_t i = 0; i < slices.count && !slot->pod; i++)
+            slot->pod = memmem(slices.items[i].data, slices.items[i].size, pod, POD_SIZE);
         slot->body = slices;
         slot->call.path = FLUE_BYTES(PUSH);
         slot->call.headers = push_headers;
@@ -288,6 +293,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     if (!load.slots || !load.latencies || flue_loops_new(1, &loops, &error))
         goto failed;
+    load.run = (uint32_t)flue_random_u64();
     load.loop = loops->items[0];
     struct flue_client_config config = {.endpoint = load.url,
                                         .protocol = FLUE_CLIENT_HTTP2,
