@@ -95,7 +95,8 @@ static int by_name(const void *a, const void *b)
                               ((const struct flue_pprof_label *)b)->name);
 }
 
-/* Takes out the last one of the order in the header until `limit` are left; items sorted by name. */
+/* Takes out the last one of the order in the header until `limit` are left, but nothing of its first
+ * group; items sorted by name. */
 static void trim(struct flue_series_labels *labels, const struct flue_labels_config *config,
                  size_t limit)
 {
@@ -108,6 +109,8 @@ static void trim(struct flue_series_labels *labels, const struct flue_labels_con
                 last = i;
             }
         }
+        if (worst == 0)
+            return;
         memmove(&labels->items[last], &labels->items[last + 1],
                 (labels->count - last - 1) * sizeof labels->items[0]);
         labels->count--;

@@ -37,12 +37,13 @@ static struct flue_parcel_part *new_part(struct flue_parcel *parcel)
     return part;
 }
 
-static bool finish_labels(struct builder *b, struct flue_parcel_part *part)
+/* `on_samples`: labels that samples of the profile have; the server counts them with the series'. */
+static bool finish_labels(struct builder *b, struct flue_parcel_part *part, uint64_t on_samples)
 {
     struct flue_parcel *parcel = b->parcel;
+    size_t limit = on_samples < FLUE_SERIES_LABELS ? FLUE_SERIES_LABELS - (size_t)on_samples : 0;
 
-    if (!flue_labels_finish(&part->labels, b->options->labels,
-                            FLUE_SERIES_LABELS - b->options->keep_count, &parcel->arena))
+    if (!flue_labels_finish(&part->labels, b->options->labels, limit, &parcel->arena))
         return false;
     parcel->trimmed_labels += part->labels.trimmed;
     part->series = flue_labels_hash(&part->labels, parcel->tenant);
@@ -93,7 +94,7 @@ static void add_converted(void *arg, const struct flue_to_pprof_result *result)
     walk.part = part;
     if (ok)
         b->payload->ops->attribute_each(b->payload, result->resource, add_attribute, &walk);
-    b->failed = !ok || walk.failed || !finish_labels(b, part);
+    b->failed = !ok || walk.failed || !finish_labels(b, part, b->options->keep_count);
 }
 
 static enum flue_code from_otlp(struct builder *b, const struct flue_batch *batch)
@@ -114,7 +115,7 @@ static enum flue_code from_otlp(struct builder *b, const struct flue_batch *batc
 /* ---- from pprof ------------------------------------------------------------------------------- */
 
 static bool add_series_labels(struct builder *b, struct flue_parcel_part *part, size_t series_number,
-                              const struct flue_pprof_series *series)
+                              const struct flue_pprof_series *series, uint64_t on_samples)
 {
     struct flue_arena *arena = &b->parcel->arena;
     struct attribute_walk walk = {.builder = b, .part = part};
@@ -124,7 +125,7 @@ static bool add_series_labels(struct builder *b, struct flue_parcel_part *part, 
             !flue_labels_add(&part->labels, arena, series->labels[i].name, series->labels[i].value))
             return false;
     b->payload->ops->attribute_each(b->payload, series_number, add_attribute, &walk);
-    return !walk.failed && finish_labels(b, part);
+    return !walk.failed && finish_labels(b, part, on_samples);
 }
 
 /* What cannot go out byte for byte: a time that is missing, a '-' that the server refuses. */
@@ -175,7 +176,7 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
             if (series->profiles[k].facts.sample_types && series->profiles[k].facts.samples == 0)
                 continue; /* checked, and without samples */
             part = new_part(b->parcel);
-            if (!part || !add_series_labels(b, part, i, series))
+            if (!part || !add_series_labels(b, part, i, series, series->profiles[k].facts.sample_labels))
                 return no_memory(b->error);
             if ((code = prepare_profile(b, part, &series->profiles[k], batch)))
                 return code;

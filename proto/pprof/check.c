@@ -52,6 +52,7 @@ struct walk {
     uint64_t unresolved[TABLES]; /* exact: referenced, not (yet) defined */
     uint64_t samples, strings, types;
     uint64_t values_first; /* of the first sample */
+    uint64_t text_labels;  /* of the sample that is read */
     bool times;
     struct flue_pprof_facts *facts;
 
@@ -396,8 +397,10 @@ static bool label(struct walk *w, struct flue_bytes bytes)
     uint64_t tag;
     if (NEXT(&r, 1 << 3))
         STRING(w, &r, "sample", w->samples, ".label.key");
-    if (NEXT(&r, 2 << 3))
+    if (NEXT(&r, 2 << 3)) {
         STRING(w, &r, "sample", w->samples, ".label.str");
+        w->text_labels++;
+    }
     if (NEXT(&r, 3 << 3))
         SKIP(w, &r, "sample", w->samples);
     while (r.at < r.end) {
@@ -409,6 +412,7 @@ static bool label(struct walk *w, struct flue_bytes bytes)
             break;
         case 2 << 3:
             STRING(w, &r, "sample", w->samples, ".label.str");
+            w->text_labels++;
             break;
         case 3 << 3:
             SKIP(w, &r, "sample", w->samples);
@@ -429,6 +433,7 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
     struct flue_reader r = flue_reader(bytes);
     struct flue_bytes run;
     uint64_t tag, number, values = 0;
+    w->text_labels = 0;
     while (r.at < r.end) {
         if (unlikely(!next_tag(&r, &tag)))
             return broken(w, "sample", w->samples);
@@ -471,6 +476,8 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
         return bad(w, "sample[%" PRIu64 "].value: %" PRIu64 " values, but sample[0] has %" PRIu64
                    ": there must be one per sample type", w->samples, values, w->values_first);
     w->samples++;
+    if (w->text_labels > w->facts->sample_labels)
+        w->facts->sample_labels = w->text_labels;
     return true;
 }
 

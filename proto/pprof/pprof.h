@@ -19,6 +19,7 @@ struct flue_pprof_limits {
 struct flue_pprof_facts {
     size_t inflated_size;
     uint64_t samples, sample_types, locations, functions, mappings, strings;
+    uint64_t sample_labels; /* most labels with text on one sample: in Pyroscope each is the series' */
     int64_t time_nanos, duration_nanos;
     bool gzip;
     bool invalid_utf8;       /* some string needs repair (then it cannot go out byte for byte) */

@@ -34,6 +34,14 @@ static void judge_one(const char *name, struct flue_bytes profile, void *arg)
     for (size_t i = 0; i < oracle->n_sample_type; i++)
         dash |= strchr(oracle->string_table[oracle->sample_type[i]->type], '-') != NULL;
     assert_int_equal(facts.dash_in_sample_type, dash);
+    uint64_t most = 0;
+    for (size_t i = 0; i < oracle->n_sample; i++) {
+        uint64_t text = 0;
+        for (size_t k = 0; k < oracle->sample[i]->n_label; k++)
+            text += oracle->sample[i]->label[k]->str != 0;
+        most = text > most ? text : most;
+    }
+    assert_int_equal(facts.sample_labels, most);
 
     /* The same, raw; and the names of its types. */
     struct flue_arena arena;
