@@ -55,8 +55,11 @@ bool flue_labels_add_attribute(struct flue_series_labels *labels,
             name = flue_bytes_of(config->mapping.items[i].value);
     if (name.data && name.size == 0)
         return true;
-    if (!name.data)
+    if (!name.data) {
         name = flue_attribute_label(attribute->key, arena);
+        if (flue_label_is_identity(name))
+            return true; /* no sender's attribute names a series, its session or its type */
+    }
     value = flue_label_text(&attribute->value, arena);
     if (!name.data || !value.data)
         return arena->used < arena->budget; /* a value that cannot be text is left out */

@@ -41,7 +41,8 @@ static const struct flue_field pyroscope_fields[] = {
     FLUE_BLOCK(struct pyroscope_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
                .help = "for https endpoints"),
     FLUE_SECRETS(struct pyroscope_config, headers,
-                 .help = "sent with every request; X-Scope-OrgID here is a fixed tenant"),
+                 .help = "sent with every request; X-Scope-OrgID here is the tenant of all, or with "
+                         "tenant_from_origin of what came with none"),
     FLUE_ENUM(struct pyroscope_config, compression, .choices = compressions,
               .help = "of profiles that flue writes; what came compressed goes out as it came"),
     FLUE_STRING(struct pyroscope_config, level, .def = "default",
@@ -79,7 +80,7 @@ struct pyroscope {
     struct flue_parcel_options options;
     struct flue_header *headers; /* content-type, protocol version, then the configured ones */
     size_t header_count;
-    bool fixed_tenant;
+    size_t tenant_header; /* where it stands in `headers`, or header_count */
     int level;
     struct flue_metric *pushes, *trimmed;
     struct flue_metrics *metrics;
@@ -138,6 +139,7 @@ static enum flue_code make_headers(struct pyroscope *p, struct flue_arena *arena
 
     if (!headers)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for headers");
+    p->header_count = p->tenant_header = map->count + 2;
     headers[0] = (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/proto")};
     headers[1] = (struct flue_header){FLUE_BYTES("connect-protocol-version"), FLUE_BYTES("1")};
     for (size_t i = 0; i < map->count; i++) {
@@ -148,11 +150,10 @@ static enum flue_code make_headers(struct pyroscope *p, struct flue_arena *arena
             if (*at >= 'A' && *at <= 'Z')
                 *at = (char)(*at - 'A' + 'a');
         if (strcmp(name, "x-scope-orgid") == 0)
-            p->fixed_tenant = true;
+            p->tenant_header = i + 2;
         headers[i + 2] = (struct flue_header){flue_bytes_of(name), flue_bytes_of(map->items[i].value)};
     }
     p->headers = headers;
-    p->header_count = map->count + 2;
     return FLUE_OK;
 }
 
@@ -373,7 +374,7 @@ static bool make_item_headers(struct flue_parcel *parcel, const struct pyroscope
 {
     struct flue_header *headers;
 
-    if (!parcel->tenant.size || p->fixed_tenant) {
+    if (!parcel->tenant.size) {
         parcel->headers = p->headers;
         parcel->header_count = p->header_count;
         return true;
@@ -382,9 +383,9 @@ static bool make_item_headers(struct flue_parcel *parcel, const struct pyroscope
     if (!headers)
         return false;
     memcpy(headers, p->headers, p->header_count * sizeof *headers);
-    headers[p->header_count] = (struct flue_header){FLUE_BYTES("x-scope-orgid"), parcel->tenant};
+    headers[p->tenant_header] = (struct flue_header){FLUE_BYTES("x-scope-orgid"), parcel->tenant};
     parcel->headers = headers;
-    parcel->header_count = p->header_count + 1;
+    parcel->header_count = p->header_count + (p->tenant_header == p->header_count);
     return true;
 }
 

@@ -137,8 +137,11 @@ size_t flue_attribute_label_write(struct flue_bytes attribute, uint8_t *out)
     size_t n = 0;
     if (attribute.size > 0 && is_digit(attribute.data[0]))
         out[n++] = '_';
-    for (size_t i = 0; i < attribute.size; i++)
-        out[n++] = is_label_byte(attribute.data[i]) ? attribute.data[i] : '_';
+    for (size_t i = 0; i < attribute.size; i++) {
+        uint8_t c = is_label_byte(attribute.data[i]) ? attribute.data[i] : '_';
+        if (n != 1 || out[0] != '_' || c != '_')
+            out[n++] = c;
+    }
     return n;
 }
 

@@ -2,8 +2,8 @@
  *
  * One table of pairs, exact in both directions: "service_name" is "service.name". A label that is not
  * in the table is shown as an attribute under its own name ("region"). An attribute that is not in the
- * table becomes a label by the general rule: every byte but [a-zA-Z0-9_] becomes "_", and a leading
- * digit gets a "_" before it; the payload remembers which attribute a label was made from, so the view
+ * table becomes a label by the general rule: every byte but [a-zA-Z0-9_] becomes "_", a leading digit
+ * gets a "_" before it, and several "_" at the start become one; the payload remembers which attribute a label was made from, so the view
  * still shows "team.cost.center", but once such a label has left flue, it comes back as
  * "team_cost_center". Labels that begin with "__" are identity and no attributes.
  */
