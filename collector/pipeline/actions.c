@@ -653,3 +653,23 @@ enum flue_code flue_actions_run(struct flue_actions *actions, unsigned loop,
     }
     return code;
 }
+
+void flue_actions_push(struct flue_stage *stage, struct flue_batch *batch,
+                       struct flue_delivery *delivery)
+{
+    struct flue_error error;
+
+    batch = flue_batch_writable(batch, &error);
+    if (batch && flue_actions_run(flue_stage_instance(stage), flue_delivery_loop(delivery)->index,
+                                  batch, &error) == FLUE_OK) {
+        flue_stage_next(stage, batch, delivery);
+        return;
+    }
+    flue_delivery_refuse(delivery, &error);
+    flue_batch_unref(batch);
+}
+
+void flue_actions_destroy_instance(void *instance)
+{
+    flue_actions_destroy(instance);
+}

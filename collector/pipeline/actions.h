@@ -59,6 +59,12 @@ enum flue_code flue_actions_run(struct flue_actions *actions, unsigned loop,
                                 struct flue_batch *batch, struct flue_error *error);
 void flue_actions_destroy(struct flue_actions *actions);
 
+/* For the component of a processor whose instance is a struct flue_actions. push: makes the batch
+ * writable, edits it and gives it on, or refuses the delivery. */
+void flue_actions_push(struct flue_stage *stage, struct flue_batch *batch,
+                       struct flue_delivery *delivery);
+void flue_actions_destroy_instance(void *instance);
+
 /* The pattern's translation, for tests: into `out`; names of its capturing groups by number, empty
  * where a group has none. */
 #define FLUE_PATTERN_GROUPS 32

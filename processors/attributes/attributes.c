@@ -4,7 +4,6 @@
  * themselves: collector/pipeline/actions.h. */
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
-#include <stdlib.h>
 
 struct attributes_config {
     struct flue_list actions; /* struct flue_action_config */
@@ -29,26 +28,6 @@ static enum flue_code attributes_create(const struct flue_create *create, void *
                             (struct flue_actions **)instance, error);
 }
 
-static void attributes_push(struct flue_stage *stage, struct flue_batch *batch,
-                            struct flue_delivery *delivery)
-{
-    struct flue_error error;
-
-    batch = flue_batch_writable(batch, &error);
-    if (batch && flue_actions_run(flue_stage_instance(stage), flue_delivery_loop(delivery)->index,
-                                  batch, &error) == FLUE_OK) {
-        flue_stage_next(stage, batch, delivery);
-        return;
-    }
-    flue_delivery_refuse(delivery, &error);
-    flue_batch_unref(batch);
-}
-
-static void attributes_destroy(void *instance)
-{
-    flue_actions_destroy(instance);
-}
-
 const struct flue_component flue_processor_attributes = {
     .kind = FLUE_PROCESSOR,
     .name = "attributes",
@@ -59,6 +38,6 @@ const struct flue_component flue_processor_attributes = {
     .fields = attributes_fields,
     .check = attributes_check,
     .create = attributes_create,
-    .push = attributes_push,
-    .destroy = attributes_destroy,
+    .push = flue_actions_push,
+    .destroy = flue_actions_destroy_instance,
 };

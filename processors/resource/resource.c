@@ -3,7 +3,6 @@
  * attributes. The edits themselves: collector/pipeline/actions.h. */
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
-#include <stdlib.h>
 
 struct resource_config {
     struct flue_list attributes; /* struct flue_action_config */
@@ -28,26 +27,6 @@ static enum flue_code resource_create(const struct flue_create *create, void **i
                             (struct flue_actions **)instance, error);
 }
 
-static void resource_push(struct flue_stage *stage, struct flue_batch *batch,
-                          struct flue_delivery *delivery)
-{
-    struct flue_error error;
-
-    batch = flue_batch_writable(batch, &error);
-    if (batch && flue_actions_run(flue_stage_instance(stage), flue_delivery_loop(delivery)->index,
-                                  batch, &error) == FLUE_OK) {
-        flue_stage_next(stage, batch, delivery);
-        return;
-    }
-    flue_delivery_refuse(delivery, &error);
-    flue_batch_unref(batch);
-}
-
-static void resource_destroy(void *instance)
-{
-    flue_actions_destroy(instance);
-}
-
 const struct flue_component flue_processor_resource = {
     .kind = FLUE_PROCESSOR,
     .name = "resource",
@@ -58,6 +37,6 @@ const struct flue_component flue_processor_resource = {
     .fields = resource_fields,
     .check = resource_check,
     .create = resource_create,
-    .push = resource_push,
-    .destroy = resource_destroy,
+    .push = flue_actions_push,
+    .destroy = flue_actions_destroy_instance,
 };
