@@ -139,6 +139,7 @@ static enum flue_code prepare_profile(struct builder *b, struct flue_parcel_part
     part->gzip = profile->facts.gzip;
     part->id = profile->id;
     part->time_nanos = profile->facts.time_nanos;
+    part->unseen = profile->facts.sample_types == 0;
     if (profile->facts.dash_in_sample_type) {
         code = flue_pprof_underscore_types(part->profile, &own_limits, batch->account, &part->own,
                                            b->error);
@@ -255,6 +256,8 @@ static enum flue_code merge_equal(struct flue_parcel *parcel, struct flue_error 
     for (size_t i = 0; i < parcel->count; i++) {
         struct flue_parcel_part *part = parcel->parts[i];
         uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
+        if (part->unseen)
+            continue;
         uint32_t row = flue_table_find(&table, hash, same_moment, parcel->parts, part);
         if (row == FLUE_TABLE_NONE) {
             if (!flue_table_insert(&table, hash, (uint32_t)i))
@@ -268,7 +271,7 @@ static enum flue_code merge_equal(struct flue_parcel *parcel, struct flue_error 
         struct flue_parcel_part *part = parcel->parts[i];
         uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
         enum flue_code code;
-        if (!part->parcel || flue_table_find(&table, hash, same_moment, parcel->parts, part) != i)
+        if (part->unseen || !part->parcel || flue_table_find(&table, hash, same_moment, parcel->parts, part) != i)
             continue;
         if ((code = merge_group(parcel, part, error)))
             return code;
@@ -288,6 +291,8 @@ static enum flue_code date_parts(struct builder *b, const struct flue_batch *bat
 {
     for (size_t i = 0; i < b->parcel->count; i++) {
         struct flue_parcel_part *part = b->parcel->parts[i];
+        if (part->unseen)
+            continue; /* the trusted hop before us has dated it */
         int64_t wanted = part->time_nanos > 0 ? part->time_nanos : (int64_t)batch->origin->received_ns;
         int64_t time = flue_moment_take(b->options->moments, part->series, wanted);
         struct flue_block *dated = NULL;

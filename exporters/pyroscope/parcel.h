@@ -27,6 +27,7 @@ struct flue_parcel_part {
     struct flue_series_labels labels;
     struct flue_bytes profile; /* raw or gzip; in the payload, the parcel's arena, or `own` */
     bool gzip;
+    bool unseen;               /* from a trusted hop, not looked into: goes out as it is */
     struct flue_block *own;    /* rewritten, merged or compressed */
     int64_t time_nanos;
     uint64_t series;           /* flue_labels_hash */

@@ -275,3 +275,22 @@ def test_jfr_is_refused_by_name(daemon, pyroscope, captures, name):
     assert answer.status_code == 422 and "jfr" in answer.json()["message"]
     assert flue.total("otelcol_receiver_refused_requests", reason="unprocessable") == 1
     assert pyroscope.profiles() == []
+
+
+def test_what_a_trusted_hop_sends_goes_out_as_it_is(daemon, pyroscope, captures):
+    """Only the envelope is looked at: even a profile that would be refused, dated or merged."""
+    import base64
+    flue = daemon(receiver=', trusted: ["127.0.0.0/8"]')
+    from_push = lambda raw: b"".join((
+        b"\x0a", bytes([len(labels) + 2 + len(raw) + 2]), labels, b"\x12", bytes([len(raw) + 2]), b"\x0a", bytes([len(raw)]), raw))
+    pair = lambda k, v: b"\x0a" + bytes([len(k) + len(v) + 4]) + b"\x0a" + bytes([len(k)]) + k + b"\x12" + bytes([len(v)]) + v
+    labels = pair(b"__name__", b"process_cpu") + pair(b"service_name", b"e")
+    raw = bytes.fromhex("0a04080110022a00") + b"2\x002\x01a2\x01b"  # time 0, no sample
+    url = f"http://127.0.0.1:{flue.ports['pyroscope']}/push.v1.PusherService/Push"
+    for _ in range(2):
+        assert httpx.post(url, content=from_push(raw), headers={"content-type": "application/proto"}).status_code == 200
+    wait_for(lambda: pyroscope.received()["requests"] >= 2, what="both")
+    flue.wait_quiet()
+    kept = pyroscope.profiles(raw=True)
+    assert all(base64.b64decode(p["raw"]) == raw for p in kept)
+    assert pyroscope.received()["requests"] == 2
