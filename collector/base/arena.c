@@ -96,11 +96,15 @@ void *flue_arena_alloc(struct flue_arena *arena, size_t size)
     if (size > SIZE_MAX - ALIGNMENT)
         return NULL;
     rounded = size ? (size + ALIGNMENT - 1) & ~(ALIGNMENT - 1) : ALIGNMENT;
-    if (rounded > arena->budget - arena->used)
+    if (rounded > arena->budget - arena->used) {
+        arena->full = true;
         return NULL;
+    }
     result = take(arena, size, rounded);
     if (result)
         arena->used += rounded;
+    else
+        arena->starved = true;
     return result;
 }
 
@@ -165,6 +169,7 @@ void flue_arena_reset(struct flue_arena *arena)
 {
     struct flue_arena_chunk *kept = NULL;
 
+    arena->full = arena->starved = false;
 #ifndef FLUE_ARENA_EMULATED
     for (struct flue_arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next)
         if (chunk->size <= KEPT_BY_RESET && (!kept || chunk->size > kept->size))

@@ -17,6 +17,8 @@ struct flue_arena {
     struct flue_arena_chunk *chunks;
     uint8_t *at, *end;
     size_t used, budget, chunk_size, first_size;
+    /* Why an allocation failed: `full`, the budget is used up; `starved`, the system has no memory. */
+    bool full, starved;
 };
 
 /* `chunk_size` is the first chunk's (0: 4 KiB), doubling up to 1 MiB. `budget` 0: SIZE_MAX, for

@@ -32,7 +32,7 @@ static bool reserve(struct flue_buffer *buffer, size_t more)
         capacity = buffer->maximum;
     data = realloc(buffer->data, capacity + 1);
     if (!data) {
-        buffer->failed = true;
+        buffer->failed = buffer->starved = true;
         return false;
     }
     buffer->data = data;

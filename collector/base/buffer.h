@@ -13,7 +13,7 @@
 struct flue_buffer {
     char *data;
     size_t size, capacity, maximum;
-    bool failed;
+    bool failed, starved; /* starved: for want of memory, not over the maximum */
 };
 
 void flue_buffer_init(struct flue_buffer *buffer, size_t maximum);

@@ -54,6 +54,17 @@ const struct flue_code_facts *flue_code_facts(enum flue_code code)
     return &facts[(unsigned)code < FLUE_CODES ? code : FLUE_INTERNAL];
 }
 
+/* What was cut in the middle of a UTF-8 character ends before it. */
+static void whole_characters(char *text)
+{
+    size_t size = strlen(text), tail = 0;
+
+    while (tail < 3 && tail < size && ((unsigned char)text[size - 1 - tail] & 0xC0) == 0x80)
+        tail++;
+    if (tail < size && (unsigned char)text[size - 1 - tail] >= 0xC0)
+        text[size - 1 - tail] = 0;
+}
+
 enum flue_code flue_fail(struct flue_error *error, enum flue_code code, const char *format, ...)
 {
     va_list args;
@@ -62,8 +73,11 @@ enum flue_code flue_fail(struct flue_error *error, enum flue_code code, const ch
         error->code = code;
         error->retry_after_ms = 0;
         va_start(args, format);
-        if (vsnprintf(error->text, sizeof error->text, format, args) < 0)
+        int size = vsnprintf(error->text, sizeof error->text, format, args);
+        if (size < 0)
             error->text[0] = 0;
+        else if ((size_t)size >= sizeof error->text)
+            whole_characters(error->text);
         va_end(args);
     }
     return code;

@@ -185,6 +185,10 @@ enum flue_code flue_configuration_load(const struct flue_sources *sources,
     c->root = flue_config_load(&c->tree, sources, &c->check);
     if (c->root)
         read_root(c, components);
+    if (c->arena.starved) { /* what could not be made is missing without a mistake */
+        flue_configuration_destroy(c);
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for the configuration");
+    }
     *out = c;
     return FLUE_OK;
 }

@@ -23,6 +23,8 @@ struct reading {
 
 static enum flue_code used_up(struct reading *r)
 {
+    if (!r->arena->full)
+        return flue_fail(r->error, FLUE_NO_MEMORY, "no memory to read folded stacks");
     return flue_fail(r->error, FLUE_TOO_LARGE,
                      "line %" PRIu64 ": the stacks up to here need more than the %zu bytes that a "
                      "folded profile may use", r->line, r->arena->budget);
@@ -173,7 +175,7 @@ static enum flue_code finish(struct reading *r, const struct flue_folded_meaning
     doc->duration_nanos = meaning->duration_nanos;
     enum flue_code code =
         flue_pprof_encode(doc, 0, doc->sample_count, r->arena, account, out, r->error);
-    return code == FLUE_NO_MEMORY ? used_up(r) : code;
+    return code == FLUE_NO_MEMORY && r->arena->full ? used_up(r) : code;
 }
 
 static enum flue_code repaired(struct flue_bytes *text, struct flue_account *account,

@@ -212,7 +212,10 @@ enum flue_code flue_otlp_json_write(const struct flue_payload *payload, struct f
         flue_slices_copy(&slices, whole->data);
         whole->size = slices.total;
         write_message(out, flue_json_request, flue_block_bytes(whole), 0);
-        if (out->failed)
+        if (out->starved)
+            code = flue_fail(error, FLUE_NO_MEMORY, "no memory to write %zu bytes as JSON",
+                             slices.total);
+        else if (out->failed)
             code = flue_fail(error, FLUE_TOO_LARGE,
                              "as JSON this batch of %zu bytes takes more than %zu bytes or nests "
                              "deeper than %d",

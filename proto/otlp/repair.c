@@ -80,7 +80,9 @@ static void begin(struct repair *r, struct flue_bytes body)
 static enum flue_code finish(struct repair *r, struct flue_block **body, struct flue_error *error)
 {
     enum flue_code code = FLUE_OK;
-    if (r->failed)
+    if (r->failed && !r->arena.full)
+        code = flue_fail(error, FLUE_NO_MEMORY, "no memory to put the request in order");
+    else if (r->failed)
         code = flue_fail(error, FLUE_TOO_LARGE,
                          "putting the request in order takes over %zu bytes of memory, its limit",
                          r->arena.budget);

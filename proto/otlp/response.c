@@ -1,9 +1,9 @@
 /* response.c: ExportProfilesServiceResponse { partial_success = 1 { rejected_profiles = 1,
  * error_message = 2 } }, in protobuf and in JSON. */
 #include <inttypes.h>
-#include <jansson.h>
 #include "collector/base/buffer.h"
 #include "proto/otlp/otlp.h"
+#include "proto/wire/json_budget.h"
 #include "proto/wire/writer.h"
 
 void flue_otlp_response_write(uint64_t rejected_profiles, struct flue_bytes message, bool json,
@@ -56,14 +56,18 @@ static void keep_message(struct flue_bytes text, char *message, size_t size)
 static enum flue_code read_json(struct flue_bytes response, uint64_t *rejected, char *message,
                                 size_t message_size, struct flue_error *error)
 {
-    json_error_t where;
-    json_t *root = json_loadb((const char *)response.data, response.size, JSON_REJECT_DUPLICATES,
-                              &where);
-    json_t *partial, *count, *text;
+    struct flue_json_budget budget; /* the answer's size is limited already */
+    json_t *root, *partial, *count, *text;
+    enum flue_code code;
 
-    if (!root)
-        return flue_fail(error, FLUE_INVALID, "the answer is not JSON (line %d, column %d)",
-                         where.line, where.column);
+    flue_json_begin(&budget, flue_json_bound(response));
+    code = flue_json_parse(&budget, response, &root, error);
+    if (code != FLUE_OK) {
+        flue_json_end(&budget);
+        if (code == FLUE_INVALID)
+            flue_fail_prefix(error, "the answer is not JSON");
+        return code;
+    }
     partial = json_object_get(root, "partialSuccess");
     count = json_object_get(partial, "rejectedProfiles");
     text = json_object_get(partial, "errorMessage");
@@ -75,6 +79,7 @@ static enum flue_code read_json(struct flue_bytes response, uint64_t *rejected, 
         keep_message(flue_bytes(json_string_value(text), json_string_length(text)), message,
                      message_size);
     json_decref(root);
+    flue_json_end(&budget);
     return FLUE_OK;
 }
 

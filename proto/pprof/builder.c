@@ -87,7 +87,8 @@ bool flue_pprof_builder_label(struct flue_pprof_builder *builder, struct flue_by
 {
     struct flue_arena *arena = &builder->core->arena;
     if (builder->part_count == 0) {
-        flue_fail(&builder->error, FLUE_INTERNAL, "a label before its series");
+        if (builder->error.code == FLUE_OK) /* else the series is what failed */
+            flue_fail(&builder->error, FLUE_INTERNAL, "a label before its series");
         return false;
     }
     if (builder->label_count - builder->parts[builder->part_count - 1].first_label >=
@@ -110,7 +111,8 @@ bool flue_pprof_builder_profile(struct flue_pprof_builder *builder,
     struct flue_pprof_profile copy = *profile;
     struct flue_arena *arena = &builder->core->arena;
     if (builder->part_count == 0) {
-        flue_fail(&builder->error, FLUE_INTERNAL, "a profile before its series");
+        if (builder->error.code == FLUE_OK)
+            flue_fail(&builder->error, FLUE_INTERNAL, "a profile before its series");
         return false;
     }
     if (profile->id.size > 0) {

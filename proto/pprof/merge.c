@@ -30,6 +30,8 @@ struct merging {
 
 static enum flue_code used_up(struct merging *m)
 {
+    if (!m->arena->full)
+        return flue_fail(m->error, FLUE_NO_MEMORY, "no memory to merge profiles");
     return flue_fail(m->error, FLUE_TOO_LARGE,
                      "merging profiles needs more than the %zu bytes that it may use",
                      m->arena->budget);

@@ -50,8 +50,8 @@ struct flue_payload *flue_pprof_payload_new(struct flue_pprof_core *core, struct
 {
     struct flue_pprof_payload *payload = payload_over(core, core->series);
     if (!payload) {
-        flue_pprof_core_unref(core);
         flue_fail(error, FLUE_NO_MEMORY, "no memory for a payload of %zu series", core->count);
+        flue_pprof_core_unref(core);
         return NULL;
     }
     return &payload->base;

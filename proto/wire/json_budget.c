@@ -13,6 +13,24 @@ struct header {
 static _Thread_local struct flue_json_budget *current;
 static pthread_once_t installed = PTHREAD_ONCE_INIT;
 
+/* jansson may allocate what it has freed again: twice the most that lives at a time. */
+#define RESERVE_FACTOR 2
+
+static bool in_reserve(const struct flue_json_budget *budget, const void *memory)
+{
+    return budget && budget->reserve && (const uint8_t *)memory >= budget->reserve &&
+           (const uint8_t *)memory < budget->reserve + budget->reserve_size;
+}
+
+static void *from_reserve(struct flue_json_budget *budget, size_t size)
+{
+    size = (size + 15) & ~(size_t)15;
+    if (!budget || !budget->reserve || size > budget->reserve_left)
+        return NULL;
+    budget->reserve_left -= size;
+    return budget->reserve + budget->reserve_left;
+}
+
 static void *budget_malloc(size_t size)
 {
     struct flue_json_budget *budget = current;
@@ -20,6 +38,11 @@ static void *budget_malloc(size_t size)
         return NULL;
     size_t whole = size + sizeof(struct header);
     struct header *header = malloc(whole);
+    if (!header) {
+        if (budget)
+            budget->starved = true;
+        header = from_reserve(budget, whole);
+    }
     if (!header)
         return NULL;
     header->size = whole;
@@ -39,7 +62,8 @@ static void budget_free(void *memory)
     struct header *header = (struct header *)memory - 1;
     if (header->budget)
         header->budget->used -= header->size;
-    free(header);
+    if (!in_reserve(header->budget, header))
+        free(header);
 }
 
 static void install(void)
@@ -131,11 +155,22 @@ enum flue_code flue_json_parse(struct flue_json_budget *budget, struct flue_byte
         return flue_fail(error, FLUE_TOO_LARGE,
                          "JSON of %zu bytes may need %zu bytes of memory, a request may use %zu",
                          text.size, bound, budget->limit);
+    budget->reserve_left = budget->reserve_size = (bound * RESERVE_FACTOR + 15) & ~(size_t)15;
+    budget->reserve = malloc(budget->reserve_size);
+    if (!budget->reserve)
+        return flue_fail(error, FLUE_NO_MEMORY, "JSON: out of memory");
+    budget->starved = false;
     *out = json_loadb((const char *)text.data, text.size, JSON_DECODE_ANY | JSON_ALLOW_NUL,
                       &mistake);
+    if (budget->starved) { /* parts of it may lie in the reserve */
+        json_decref(*out);
+        *out = NULL;
+    }
+    free(budget->reserve);
+    budget->reserve = NULL;
     if (*out)
         return FLUE_OK;
-    if (json_error_code(&mistake) == json_error_out_of_memory)
+    if (budget->starved)
         return flue_fail(error, FLUE_NO_MEMORY, "JSON: out of memory");
     char shown[160];
     return flue_fail(error, FLUE_INVALID, "JSON: line %d column %d: %s", mistake.line,

@@ -6,6 +6,10 @@
  * quotes, and a text that could need more than the budget is refused unread. An ordinary object with
  * two members needs about 20 times its text, a text that is mostly one long string 4 times.
  *
+ * For the same reason a text is parsed only while as much memory as it can need stands in reserve
+ * (address space, not touched): a malloc that fails is made good from there, and the text refused
+ * (FLUE_NO_MEMORY) once jansson is done with it.
+ *
  * jansson knows one pair of allocation functions per process; ours count, on the budget of the
  * calling thread, and tests hold the bound against the count. Everything that was allocated under a
  * budget must be freed (json_decref) before flue_json_end, on the same thread.
@@ -22,6 +26,9 @@
 
 struct flue_json_budget {
     size_t limit, used, peak;
+    bool starved; /* an allocation failed */
+    uint8_t *reserve; /* while a text is parsed: what is used then */
+    size_t reserve_left, reserve_size;
     struct flue_json_budget *outer; /* budgets nest */
 };
 

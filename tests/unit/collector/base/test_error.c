@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <cmocka.h>
+#include "collector/base/bytes.h"
 #include "collector/base/error.h"
 
 static void every_code_has_facts(void **state)
@@ -58,6 +59,12 @@ static void texts(void **state)
     flue_fail_prefix(&error, "a");
     assert_int_equal(strlen(error.text), sizeof error.text - 1);
     assert_memory_equal(error.text, "a: xxx", 6);
+    for (size_t i = 0; i < 4; i++) { /* no character is cut in the middle */
+        flue_fail(&error, FLUE_IO, "%.*s\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80",
+                  (int)(sizeof error.text - 1 - 6 + i), big);
+        assert_true(flue_utf8_valid(flue_bytes_of(error.text)));
+        assert_true(strlen(error.text) >= sizeof error.text - 4);
+    }
 }
 
 int main(void)
