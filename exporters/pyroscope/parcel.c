@@ -34,7 +34,10 @@ static struct flue_parcel_part *new_part(struct flue_parcel *parcel)
     if (!part || !FLUE_ARENA_PUSH(&parcel->arena, parcel->parts, parcel->count, parcel->room, part))
         return NULL;
     part->parcel = parcel;
-    return part;
+    /* Most series have more labels than a list begins with. */
+    part->labels.items = flue_arena_alloc(&parcel->arena, FLUE_SERIES_LABELS * sizeof part->labels.items[0]);
+    part->labels.room = part->labels.items ? FLUE_SERIES_LABELS : 0;
+    return part->labels.items ? part : NULL;
 }
 
 /* `on_samples`: labels that samples of the profile have; the server counts them with the series'. */

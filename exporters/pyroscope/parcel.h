@@ -34,11 +34,8 @@ struct flue_parcel_part {
     struct flue_counts counts; /* share of the parcel's */
     struct flue_bytes id;
     struct flue_parcel_part *merge_next; /* while parts of equal labels and time are gathered */
-    /* of the attempt */
-    struct flue_job job;
-    struct flue_error job_error;
-    struct flue_call call;
-    struct flue_slices body;
+    struct flue_slices body;   /* of the request, once it was made */
+    void *push;                /* of the exporter, while SENDING */
 };
 
 struct flue_parcel {

@@ -60,11 +60,20 @@ static const struct flue_field pyroscope_fields[] = {
     FLUE_STRING(struct pyroscope_config, proxy_url, .help = "HTTP proxy, for HTTP/1.1"),
     FLUE_FIELDS_END};
 
+struct push { /* a part while it is being sent; a loop has few of these and many parts */
+    struct flue_parcel_part *part;
+    struct push *next; /* of the spare ones */
+    struct flue_job job;
+    struct flue_error error; /* of the job */
+    struct flue_call call;
+};
+
 struct sender { /* of one loop */
     struct pyroscope *owner;
     struct flue_loop *loop;
     struct flue_client *client;
     struct flue_parcel *first, *last; /* with open parts */
+    struct push *spare;
     size_t in_flight, limit;
     bool pumping;
     bool healthy; /* the last answer was none that asks to come again */
@@ -226,9 +235,16 @@ static void pyroscope_destroy(void *instance)
 {
     struct pyroscope *p = instance;
 
-    for (unsigned i = 0; i < p->loops->count; i++)
-        if (p->senders[i].client)
-            flue_client_destroy(p->senders[i].client);
+    for (unsigned i = 0; i < p->loops->count; i++) {
+        struct sender *sender = &p->senders[i];
+        if (sender->client)
+            flue_client_destroy(sender->client);
+        while (sender->spare) {
+            struct push *push = sender->spare;
+            sender->spare = push->next;
+            free(push);
+        }
+    }
     if (p->tls)
         flue_tls_destroy(p->tls);
 }
@@ -302,6 +318,34 @@ static void read_answer(const struct flue_call *call, struct flue_error *error)
 
 static void pump(struct sender *sender);
 
+static struct push *push_take(struct sender *sender, struct flue_parcel_part *part)
+{
+    struct push *push = sender->spare;
+
+    if (push)
+        sender->spare = push->next;
+    else
+        push = malloc(sizeof *push);
+    if (push) {
+        push->part = part;
+        push->error.code = FLUE_OK;
+        push->call.client = NULL;
+    }
+    part->push = push;
+    return push;
+}
+
+static void push_give(struct sender *sender, struct flue_parcel_part *part)
+{
+    struct push *push = part->push;
+
+    part->push = NULL;
+    if (!push)
+        return;
+    push->next = sender->spare;
+    sender->spare = push;
+}
+
 /* All parts of the attempt have an answer. */
 static void finish_attempt(struct flue_parcel *parcel)
 {
@@ -352,6 +396,7 @@ static void end_part(struct flue_parcel_part *part, const struct flue_error *err
         if (!parcel->failure.code)
             parcel->failure = *error;
     }
+    push_give(sender, part);
     if (parcel->running == 0 && (parcel->next_part >= parcel->count || parcel->cancelled))
         finish_attempt(parcel);
     pump(sender);
@@ -359,14 +404,14 @@ static void end_part(struct flue_parcel_part *part, const struct flue_error *err
 
 static void on_answer(struct flue_call *call)
 {
-    struct flue_parcel_part *part = call->user;
+    struct push *push = call->user;
     struct flue_error error = call->error;
 
     if (error.code == FLUE_OK && call->status != 200)
         read_answer(call, &error);
     else if (error.code == FLUE_INVALID)
         error.code = FLUE_UNAVAILABLE; /* no answer that could be understood: the same may come again */
-    end_part(part, &error);
+    end_part(push->part, &error);
 }
 
 /* Made once for an parcel: the exporter's, and the tenant that the profile came with. */
@@ -389,8 +434,9 @@ static bool make_item_headers(struct flue_parcel *parcel, const struct pyroscope
     return true;
 }
 
-static void transmit(struct flue_parcel_part *part)
+static void transmit(struct push *push)
 {
+    struct flue_parcel_part *part = push->part;
     struct flue_parcel *parcel = part->parcel;
     struct sender *sender = parcel->sender;
     struct flue_error error = {0};
@@ -403,7 +449,7 @@ static void transmit(struct flue_parcel_part *part)
         end_part(part, &error);
         return;
     }
-    part->call = (struct flue_call){
+    push->call = (struct flue_call){
         .client = sender->client,
         .method = FLUE_BYTES("POST"),
         .path = FLUE_BYTES(PUSH_PATH),
@@ -412,20 +458,26 @@ static void transmit(struct flue_parcel_part *part)
         .body = &part->body,
         .deadline_ns = parcel->timeout_ns ? flue_monotonic_ns() + parcel->timeout_ns : 0,
         .done = on_answer,
-        .user = part,
+        .user = push,
     };
     flue_metric_add(sender->owner->pushes, 1);
-    flue_call_send(&part->call);
+    flue_call_send(&push->call);
 }
 
-static void compress(struct flue_parcel_part *part)
+static struct push *of_job(struct flue_job *job)
 {
+    return (struct push *)(void *)((char *)job - offsetof(struct push, job));
+}
+
+static void compress(struct push *push)
+{
+    struct flue_parcel_part *part = push->part;
     const struct sender *sender = part->parcel->sender;
     struct flue_slices one = {
         .items = &part->profile, .count = 1, .room = 1, .total = part->profile.size};
     struct flue_block *packed = NULL;
 
-    if (flue_deflate(FLUE_GZIP, sender->owner->level, &one, &packed, &part->job_error))
+    if (flue_deflate(FLUE_GZIP, sender->owner->level, &one, &packed, &push->error))
         return;
     flue_block_unref(part->own);
     part->own = packed;
@@ -435,42 +487,47 @@ static void compress(struct flue_parcel_part *part)
 
 static void compress_work(struct flue_job *job)
 {
-    compress((struct flue_parcel_part *)((char *)job - offsetof(struct flue_parcel_part, job)));
+    compress(of_job(job));
 }
 
-static void compressed(struct flue_parcel_part *part)
+static void compressed(struct push *push)
 {
-    if (part->job_error.code)
-        end_part(part, &part->job_error);
-    else if (part->parcel->cancelled)
-        end_part(part, &(struct flue_error){.code = FLUE_CANCELLED, .text = "given up"});
+    if (push->error.code)
+        end_part(push->part, &push->error);
+    else if (push->part->parcel->cancelled)
+        end_part(push->part, &(struct flue_error){.code = FLUE_CANCELLED, .text = "given up"});
     else
-        transmit(part);
+        transmit(push);
 }
 
 static void compress_done(struct flue_job *job)
 {
-    compressed((struct flue_parcel_part *)((char *)job - offsetof(struct flue_parcel_part, job)));
+    compressed(of_job(job));
 }
 
 static void begin_part(struct sender *sender, struct flue_parcel_part *part)
 {
+    struct push *push = push_take(sender, part);
+
     part->status = FLUE_PART_SENDING;
     part->parcel->running++;
     sender->in_flight++;
+    if (!push) {
+        end_part(part, &(struct flue_error){.code = FLUE_NO_MEMORY, .text = "no memory for a push"});
+        return;
+    }
     if (part->gzip || sender->owner->config->compression == COMPRESSION_NONE) {
-        transmit(part);
+        transmit(push);
         return;
     }
-    part->job_error.code = FLUE_OK;
     if (part->profile.size > POOL_FROM_BYTES) {
-        part->job = (struct flue_job){
+        push->job = (struct flue_job){
             .loop = sender->loop, .work = compress_work, .done = compress_done};
-        flue_pool_submit(sender->loop, &part->job);
+        flue_pool_submit(sender->loop, &push->job);
         return;
     }
-    compress(part);
-    compressed(part);
+    compress(push);
+    compressed(push);
 }
 
 static void unlink_parcel(struct sender *sender, struct flue_parcel *parcel)
@@ -529,9 +586,11 @@ static void cancel(struct flue_send *send)
     parcel->cancelled = true;
     unlink_parcel(sender, parcel);
     parcel->next_part = parcel->count;
-    for (size_t i = 0; i < parcel->count; i++)
-        if (parcel->parts[i]->status == FLUE_PART_SENDING && parcel->parts[i]->call.client)
-            flue_call_cancel(&parcel->parts[i]->call);
+    for (size_t i = 0; i < parcel->count; i++) {
+        struct push *push = parcel->parts[i]->push;
+        if (push && push->call.client)
+            flue_call_cancel(&push->call);
+    }
     if (parcel->running == 0)
         finish_attempt(parcel);
 }
@@ -563,7 +622,6 @@ static void pyroscope_send(void *instance, struct flue_send *send)
     for (size_t i = 0; i < parcel->count; i++) {
         if (parcel->parts[i]->status == FLUE_PART_AGAIN)
             parcel->parts[i]->status = FLUE_PART_OPEN;
-        parcel->parts[i]->call.client = NULL;
         open += parcel->parts[i]->status == FLUE_PART_OPEN;
     }
     if (open == 0) {
