@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -682,6 +683,12 @@ void client_connection_timer(struct client_connection *connection)
         flue_timer_disarm(connection->client->loop, &connection->timer);
 }
 
+static bool readable(const struct client_connection *connection)
+{
+    struct pollfd one = {.fd = connection->fd, .events = POLLIN};
+    return poll(&one, 1, 0) == 1;
+}
+
 static void on_timer(struct flue_timer *timer)
 {
     struct client_connection *connection =
@@ -695,7 +702,10 @@ static void on_timer(struct flue_timer *timer)
                                connection->address->text,
                                connection->stage == CONNECTION_HANDSHAKE ? " (TLS handshake)" : "");
     } else if (connection->stage == CONNECTION_SETTINGS) {
-        if (connection->guess)
+        /* A loop that was busy for longer than that must read what lies there before it judges. */
+        if (connection->guess && readable(connection))
+            flue_timer_arm(client->loop, &connection->timer, now + CLIENT_PROBE_TIMEOUT);
+        else if (connection->guess)
             speaks_http1(connection);
         else
             client_connection_fail(connection,
