@@ -2,9 +2,9 @@
 
 #include "collector/base/clock.h"
 #include "collector/net/status.h"
+#include "collector/net/unpack.h"
 
-#define IN_LINE_MAX (64u * 1024) /* larger bodies are inflated on the pool */
-#define PREFIX      5u           /* compressed flag, length */
+#define PREFIX 5u /* compressed flag, length */
 
 /* What gRPC can name in grpc-encoding. */
 #define GRPC_CODINGS                                                                               \
@@ -16,10 +16,7 @@ struct rpc {
     const struct flue_rpc_service *service;
     enum flue_coding coding;
     bool delivered; /* the service has it */
-    bool gone;
-    struct flue_job job; /* inflating on the pool */
-    struct flue_block *inflated;
-    struct flue_error error;
+    struct flue_unpack unpack;
 };
 
 /* ---- what is asked for -------------------------------------------------------------------------- */
@@ -243,42 +240,15 @@ static void deliver(struct rpc *rpc)
     service->call(call, service->arg);
 }
 
-static struct rpc *of_job(struct flue_job *job)
+static void unpacked(struct flue_unpack *unpack)
 {
-    return (struct rpc *)(void *)((char *)job - offsetof(struct rpc, job));
-}
-
-static void inflate(struct rpc *rpc)
-{
-    struct flue_rpc_call *call = &rpc->call;
-    flue_inflate(rpc->coding, flue_block_bytes(call->message),
-                 (size_t)call->request->config->max_request_body_size, FLUE_RATIO_LIMIT,
-                 call->account, &rpc->inflated, &rpc->error);
-}
-
-static void inflate_work(struct flue_job *job)
-{
-    inflate(of_job(job));
-}
-
-static void inflated(struct rpc *rpc)
-{
-    struct flue_rpc_call *call = &rpc->call;
-    release(call);
-    if (!rpc->inflated) {
-        flue_rpc_fail(call, &rpc->error);
-        return;
-    }
-    call->message = rpc->inflated;
-    if (rpc->gone)
-        fail(rpc, FLUE_CANCELLED, "the client went away");
-    else
+    struct rpc *rpc = (struct rpc *)(void *)((char *)unpack - offsetof(struct rpc, unpack));
+    rpc->call.message = unpack->block;
+    unpack->block = NULL;
+    if (rpc->call.message)
         deliver(rpc);
-}
-
-static void inflate_done(struct flue_job *job)
-{
-    inflated(of_job(job));
+    else
+        flue_rpc_fail(&rpc->call, &unpack->error);
 }
 
 /* Takes the five bytes off. False: answered. */
@@ -323,6 +293,15 @@ static bool unframe(struct rpc *rpc)
     return true;
 }
 
+/* The body is complete: until then there is nobody to tell. */
+static void gone(struct flue_request *request)
+{
+    struct rpc *rpc = request->user;
+    rpc->unpack.gone = true;
+    if (rpc->delivered && rpc->service->gone)
+        rpc->service->gone(&rpc->call, rpc->service->arg);
+}
+
 static void body(struct flue_request *request, void *arg)
 {
     struct rpc *rpc = request->user;
@@ -332,28 +311,16 @@ static void body(struct flue_request *request, void *arg)
     call->wire_size = call->message->size;
     if (call->protocol == FLUE_RPC_GRPC && !unframe(rpc))
         return;
-    if (rpc->coding == FLUE_IDENTITY || call->message->size == 0) {
-        deliver(rpc);
-    } else if (call->message->size <= IN_LINE_MAX) {
-        inflate(rpc);
-        inflated(rpc);
-    } else {
-        rpc->job = (struct flue_job){.work = inflate_work, .done = inflate_done};
-        flue_pool_submit(request->loop, &rpc->job);
-    }
-}
-
-static void gone(struct flue_request *request)
-{
-    struct rpc *rpc = request->user;
-    rpc->gone = true;
-    if (rpc->delivered) {
-        if (rpc->service->gone)
-            rpc->service->gone(&rpc->call, rpc->service->arg);
-    } else if (!rpc->call.message) { /* the body was still coming: nobody else knows of it */
-        const struct flue_response response = {.status = 499};
-        flue_respond(request, &response);
-    }
+    rpc->unpack = (struct flue_unpack){
+        .block = call->message,
+        .coding = call->message->size ? rpc->coding : FLUE_IDENTITY,
+        .limit = (size_t)request->config->max_request_body_size,
+        .account = call->account,
+        .done = unpacked,
+    };
+    call->message = NULL;
+    request->gone = gone;
+    flue_unpack(&rpc->unpack, request->loop);
 }
 
 static bool check_coding(const struct flue_rpc_service *service, struct flue_request *request,
@@ -412,7 +379,6 @@ static void head(struct flue_request *request, void *arg)
     if (!flue_request_admit(request, account, 0))
         return;
     request->user = rpc;
-    request->gone = gone;
 }
 
 void flue_rpc_route(const struct flue_rpc_service *service, struct flue_route *route)

@@ -11,7 +11,8 @@
  *
  * A request lives until it has been answered AND its stream is closed; a receiver may keep the
  * pointer until it answers. When the client goes away before, `gone` is called (if set); the answer
- * must still be given, and goes nowhere. All on the loop of the connection.
+ * must still be given, and goes nowhere. Before body() only a receiver that set `gone` has to answer:
+ * without it the request ends with its stream. All on the loop of the connection.
  *
  * Back-pressure: over the account's soft share window updates (HTTP/2) or reads (HTTP/1.1) are
  * withheld while a body is incoming; new requests are refused before the body by flue_request_admit.

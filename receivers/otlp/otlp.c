@@ -7,7 +7,7 @@
  *
  * Source: OTLP specification 1.11; otlp receiver of the OpenTelemetry Collector.
  */
-#include "collector/base/clock.h"
+#include "collector/net/intake.h"
 #include "collector/net/rpc.h"
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
@@ -57,34 +57,25 @@ static const struct flue_field otlp_fields[] = {
                          "before the query parameter service.name"),
     FLUE_FIELDS_END};
 
-enum transport { GRPC, HTTP, TRANSPORTS };
-static const char *const transport_names[TRANSPORTS] = {"grpc", "http"};
-
 struct otlp {
     const struct otlp_config *config;
-    const char *id;
-    struct flue_consumer *profiles;
     struct flue_server_set *servers;
-    struct flue_metrics *metrics;
+    struct flue_intake intake;
     struct flue_rpc_service services[3]; /* gRPC development and experimental, HTTP */
     struct flue_route routes[3];
     struct flue_attribute_set unknown; /* service.name=unknown_service */
     struct flue_block *unknown_block;
     const char **name_headers; /* lower-case */
     size_t name_header_count;
-    struct flue_metric *accepted[TRANSPORTS], *refused[TRANSPORTS], *failed[TRANSPORTS];
     struct flue_metric *rejected, *repaired;
-    _Atomic(struct flue_metric *) refusals[FLUE_CODES];
-    _Atomic int open; /* deliveries without an answer */
 };
 
 /* One request; in the request's arena. */
 struct otlp_request {
+    struct flue_intake_push intake; /* first */
     struct otlp *otlp;
     struct flue_rpc_call *call;
-    struct flue_delivery *delivery;
     struct flue_otlp_report report;
-    enum transport transport;
     bool gone;
     struct flue_block *body;
     struct flue_job job; /* JSON */
@@ -107,59 +98,6 @@ static void otlp_check(const void *config, struct flue_check *check)
         if (!path || path[0] != '/')
             flue_check_fail(check, "protocols.http.profiles_url_path", "must begin with a slash");
     }
-}
-
-/* ---- where it came from ---------------------------------------------------------------------- */
-
-static bool confidential(struct flue_bytes name)
-{
-    static const char *const names[] = {"authorization", "proxy-authorization", "cookie", NULL};
-    for (size_t i = 0; names[i]; i++)
-        if (flue_bytes_is(name, names[i]))
-            return true;
-    return false;
-}
-
-static struct flue_bytes address_of(struct flue_bytes peer)
-{
-    size_t colon = peer.size;
-
-    while (colon && peer.data[colon - 1] != ':')
-        colon--;
-    if (!colon)
-        return flue_bytes(NULL, 0); /* a Unix socket */
-    peer.size = colon - 1;
-    if (peer.size > 1 && peer.data[0] == '[')
-        peer = flue_bytes(peer.data + 1, peer.size - 2);
-    return peer;
-}
-
-static struct flue_origin *origin_of(const struct otlp *otlp, struct flue_request *request,
-                                     enum transport transport)
-{
-    struct flue_origin origin = {.received_ns = flue_wall_ns(),
-                                 .receiver = flue_bytes_of(otlp->id),
-                                 .transport = flue_bytes_of(transport_names[transport]),
-                                 .peer = flue_bytes_of(request->peer),
-                                 .tenant = flue_request_header(request, "x-scope-orgid"),
-                                 .tls_subject = flue_bytes_of(request->tls_subject)};
-
-    origin.peer_address = address_of(origin.peer);
-    if (request->config->include_metadata) {
-        struct flue_attribute *headers =
-            flue_arena_zalloc(&request->arena, request->header_count, sizeof *headers);
-        if (!headers && request->header_count)
-            return NULL;
-        for (size_t i = 0; i < request->header_count; i++) {
-            if (confidential(request->headers[i].name))
-                continue;
-            headers[origin.header_count].key = request->headers[i].name;
-            headers[origin.header_count].value.type = FLUE_VALUE_STRING;
-            headers[origin.header_count++].value.text = request->headers[i].value;
-        }
-        origin.headers = headers;
-    }
-    return flue_origin_new(&origin);
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -230,7 +168,9 @@ static struct flue_account *otlp_admit(struct flue_request *request, void *arg,
                                        struct flue_error *error)
 {
     struct otlp *otlp = arg;
-    return flue_consumer_account(otlp->profiles);
+    struct flue_account *account;
+    (void)flue_intake_admit(&otlp->intake, request, &account, error);
+    return account;
 }
 
 static void answer(struct otlp_request *r, const struct flue_outcome *outcome)
@@ -252,46 +192,14 @@ static void answer(struct otlp_request *r, const struct flue_outcome *outcome)
     flue_buffer_destroy(&message);
 }
 
-static void otlp_done(void *arg, const struct flue_outcome *outcome)
+static void otlp_done(struct flue_intake_push *intake, const struct flue_outcome *outcome)
 {
-    struct otlp_request *r = arg;
-    struct otlp *otlp = r->otlp;
-    int64_t samples = (int64_t)r->report.counts.samples;
+    struct otlp_request *r = (struct otlp_request *)(void *)intake;
 
-    r->delivery = NULL;
-    if (outcome->error.code == FLUE_OK) {
-        flue_metric_add(otlp->accepted[r->transport], samples);
+    if (outcome->error.code == FLUE_OK)
         answer(r, outcome);
-    } else {
-        bool own = outcome->error.code == FLUE_INTERNAL || outcome->error.code == FLUE_NO_MEMORY;
-        flue_metric_add(own ? otlp->failed[r->transport] : otlp->refused[r->transport], samples);
+    else
         flue_rpc_fail(r->call, &outcome->error);
-    }
-    atomic_fetch_sub(&otlp->open, 1);
-}
-
-static void fail_memory(struct otlp_request *r)
-{
-    (void)flue_fail(&r->error, FLUE_NO_MEMORY, "no memory for another request; send it again");
-    flue_metric_add(r->otlp->failed[r->transport], (int64_t)r->report.counts.samples);
-    flue_rpc_fail(r->call, &r->error);
-}
-
-static void push(struct otlp_request *r, struct flue_batch *batch)
-{
-    struct flue_request *request = r->call->request;
-    struct flue_delivery *delivery =
-        flue_delivery_begin(request->loop, request->deadline_ns, otlp_done, r);
-
-    if (!delivery) {
-        flue_batch_unref(batch);
-        fail_memory(r);
-        return;
-    }
-    atomic_fetch_add(&r->otlp->open, 1);
-    r->delivery = delivery;
-    flue_consumer_push(r->otlp->profiles, batch, delivery);
-    flue_delivery_end(delivery); /* may have answered: `r` may be gone */
 }
 
 /* The protobuf body is in r->body. */
@@ -308,7 +216,8 @@ static void handle(struct otlp_request *r)
         flue_metric_add(otlp->repaired, (int64_t)r->report.repaired_strings);
     if (r->report.rejected_profiles) {
         flue_metric_add(otlp->rejected, (int64_t)r->report.rejected_profiles);
-        flue_metric_add(otlp->refused[r->transport], (int64_t)r->report.rejected_samples);
+        flue_metric_add(otlp->intake.refused[r->intake.transport],
+                        (int64_t)r->report.rejected_samples);
     }
     if (code == FLUE_OK && !payload) {
         struct flue_outcome nothing = {.error = {.code = FLUE_OK}};
@@ -321,17 +230,7 @@ static void handle(struct otlp_request *r)
         flue_rpc_fail(r->call, &r->error);
         return;
     }
-    struct flue_origin *origin = origin_of(otlp, request, r->transport);
-    struct flue_batch *batch = NULL;
-    if (origin)
-        batch = flue_batch_new(payload, origin, r->report.counts, r->call->account);
-    else
-        flue_payload_unref(payload);
-    flue_origin_unref(origin);
-    if (batch)
-        push(r, batch);
-    else
-        fail_memory(r);
+    flue_intake_push(&r->intake, payload, &r->report.counts);
 }
 
 /* On the loop or on the pool. */
@@ -411,7 +310,12 @@ static void otlp_call(struct flue_rpc_call *call, void *arg)
     }
     r->otlp = arg;
     r->call = call;
-    r->transport = call->protocol == FLUE_RPC_GRPC ? GRPC : HTTP;
+    r->intake = (struct flue_intake_push){
+        .intake = &r->otlp->intake,
+        .request = call->request,
+        .transport = call->protocol == FLUE_RPC_GRPC ? FLUE_OVER_GRPC : FLUE_OVER_HTTP,
+        .done = otlp_done,
+    };
     r->body = call->message;
     call->message = NULL;
     call->user = r;
@@ -428,23 +332,12 @@ static void otlp_gone(struct flue_rpc_call *call, void *arg)
     if (!r)
         return;
     r->gone = true;
-    if (r->delivery)
-        flue_delivery_cancel(r->delivery);
+    flue_intake_cancel(&r->intake);
 }
 
 static void otlp_refused(void *arg, const struct flue_error *error)
 {
-    struct otlp *otlp = arg;
-    struct flue_metric *metric = atomic_load(&otlp->refusals[error->code]);
-
-    if (!metric) {
-        const struct flue_label labels[] = {
-            {"receiver", otlp->id}, {"reason", flue_code_facts(error->code)->name}, {NULL, NULL}};
-        metric = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_refused_requests",
-                             "requests answered with an error, by reason", labels);
-        atomic_store(&otlp->refusals[error->code], metric);
-    }
-    flue_metric_add(metric, 1);
+    flue_intake_count_refusal(&((struct otlp *)arg)->intake, error->code);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -464,25 +357,12 @@ static void make_service(struct otlp *otlp, unsigned index, const char *path, bo
     flue_rpc_route(&otlp->services[index], &otlp->routes[index]);
 }
 
-static void make_metrics(struct otlp *otlp)
+static void make_metrics(struct otlp *otlp, const struct flue_create *create)
 {
-    for (unsigned i = 0; i < TRANSPORTS; i++) {
-        const struct flue_label labels[] = {
-            {"receiver", otlp->id}, {"transport", transport_names[i]}, {NULL, NULL}};
-        otlp->accepted[i] =
-            flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_accepted_profile_samples",
-                        "samples taken by every pipeline of the receiver", labels);
-        otlp->refused[i] =
-            flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_refused_profile_samples",
-                        "samples given back to their sender", labels);
-        otlp->failed[i] =
-            flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_failed_profile_samples",
-                        "samples refused because something failed here", labels);
-    }
-    const struct flue_label own[] = {{"receiver", otlp->id}, {NULL, NULL}};
-    otlp->rejected = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_rejected_profiles",
+    const struct flue_label own[] = {{"receiver", create->id}, {NULL, NULL}};
+    otlp->rejected = flue_metric(create->metrics, FLUE_COUNTER, "receiver_rejected_profiles",
                                  "profiles taken out of requests because they are broken", own);
-    otlp->repaired = flue_metric(otlp->metrics, FLUE_COUNTER, "receiver_repaired_strings",
+    otlp->repaired = flue_metric(create->metrics, FLUE_COUNTER, "receiver_repaired_strings",
                                  "strings whose invalid UTF-8 was replaced", own);
 }
 
@@ -522,10 +402,8 @@ static enum flue_code otlp_create(const struct flue_create *create, void **insta
     if (!otlp)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for receiver %s", create->id);
     otlp->config = create->config;
-    otlp->id = create->id;
-    otlp->profiles = create->profiles;
     otlp->servers = create->servers;
-    otlp->metrics = create->metrics;
+    flue_intake_init(&otlp->intake, create, 1u << FLUE_OVER_GRPC | 1u << FLUE_OVER_HTTP);
     enum flue_code code =
         make_name_headers(otlp, create->arena)
             ? flue_attribute_block(flue_otlp_attribute_set, create->arena, &unknown, 1,
@@ -535,7 +413,7 @@ static enum flue_code otlp_create(const struct flue_create *create, void **insta
         otlp_destroy(otlp);
         return code;
     }
-    make_metrics(otlp);
+    make_metrics(otlp, create);
     make_service(otlp, 0, SERVICE_PREFIX "v1development.ProfilesService/Export", true);
     make_service(otlp, 1, SERVICE_PREFIX "v1experimental.ProfilesService/Export", true);
     if (otlp->config->protocols.http)
@@ -552,17 +430,17 @@ static enum flue_code otlp_start(void *instance, struct flue_error *error)
 
     /* Without a pipeline of profiles the service is not there, and a client is told so. */
     if (protocols->grpc)
-        code = flue_server_add(otlp->servers, otlp->id, protocols->grpc, &otlp->routes[0],
-                               otlp->profiles ? 2 : 0, error);
+        code = flue_server_add(otlp->servers, otlp->intake.receiver, protocols->grpc, &otlp->routes[0],
+                               otlp->intake.consumer ? 2 : 0, error);
     if (code == FLUE_OK && protocols->http)
-        code = flue_server_add(otlp->servers, otlp->id, &protocols->http->server, &otlp->routes[2],
-                               otlp->profiles ? 1 : 0, error);
+        code = flue_server_add(otlp->servers, otlp->intake.receiver, &protocols->http->server, &otlp->routes[2],
+                               otlp->intake.consumer ? 1 : 0, error);
     return code;
 }
 
 static bool otlp_stopped(void *instance)
 {
-    return atomic_load(&((struct otlp *)instance)->open) == 0;
+    return flue_intake_stopped(&((struct otlp *)instance)->intake);
 }
 
 const struct flue_component flue_receiver_otlp = {

@@ -7,15 +7,14 @@
 #include <stdio.h>
 
 #include "collector/base/clock.h"
-#include "collector/base/codec.h"
 #include "collector/component.h"
-#include "collector/net/server.h"
+#include "collector/net/intake.h"
+#include "collector/net/unpack.h"
 #include "proto/convert/profile_name.h"
 #include "proto/pprof/names.h"
 #include "proto/pprof/repair.h"
 #include "receivers/pprof/attributes.h"
 
-#define IN_LINE_MAX    (64u * 1024) /* larger bodies are inflated on the pool */
 #define RETRY_AFTER_MS 5000
 
 struct pprof_server {
@@ -45,45 +44,24 @@ static const struct flue_field pprof_fields[] = {
 
 struct pprof {
     const struct pprof_server *config;
-    const char *id;
-    struct flue_consumer *consumer;
     struct flue_server_set *servers;
-    struct flue_metrics *metrics;
+    struct flue_intake intake;
     struct flue_route route;
-    struct flue_metric *accepted, *refused, *failed, *repaired;
-    _Atomic(struct flue_metric *) reasons[FLUE_CODES]; /* made at first use */
+    struct flue_metric *repaired;
 };
 
 struct push {
+    struct flue_intake_push intake; /* first */
     struct pprof *receiver;
     struct flue_request *request;
     struct flue_account *account;
     struct flue_pprof_limits limits;
-    enum flue_coding coding;
-    struct flue_job job;
-    struct flue_block *body;
+    struct flue_unpack body;
     struct flue_error error;
     struct flue_pprof_attributes attributes;
-    uint64_t samples;
-    struct flue_delivery *delivery; /* NULL: not begun, or done */
-    bool gone;
 };
 
 /* ---- answers ---------------------------------------------------------------------------------- */
-
-static void count_refusal(struct pprof *receiver, enum flue_code code)
-{
-    struct flue_metric *metric =
-        atomic_load_explicit(&receiver->reasons[code], memory_order_acquire);
-    if (!metric) {
-        const struct flue_label labels[] = {
-            {"receiver", receiver->id}, {"reason", flue_code_facts(code)->name}, {NULL, NULL}};
-        metric = flue_metric(receiver->metrics, FLUE_COUNTER, "receiver_refused_requests",
-                             "requests that were not taken, by reason", labels);
-        atomic_store_explicit(&receiver->reasons[code], metric, memory_order_release);
-    }
-    flue_metric_add(metric, 1);
-}
 
 static void refuse(struct flue_request *request, void *arg, const struct flue_error *error)
 {
@@ -93,7 +71,7 @@ static void refuse(struct flue_request *request, void *arg, const struct flue_er
         {FLUE_BYTES("content-type"), FLUE_BYTES("text/plain; charset=utf-8")},
         {FLUE_BYTES("x-content-type-options"), FLUE_BYTES("nosniff")}};
     size_t count = 2;
-    count_refusal(arg, error->code);
+    flue_intake_count_refusal(&((struct pprof *)arg)->intake, error->code);
     if (status == 429 || status == 503) {
         uint32_t ms = error->retry_after_ms ? error->retry_after_ms : RETRY_AFTER_MS;
         snprintf(after, sizeof after, "%u", (ms + 999) / 1000);
@@ -110,8 +88,8 @@ static void finish(struct push *push, const struct flue_error *error)
     struct flue_request *request = push->request;
     request->user = NULL;
     request->gone = NULL;
-    flue_block_unref(push->body);
-    push->body = NULL;
+    flue_block_unref(push->body.block);
+    push->body.block = NULL;
     if (error && error->code != FLUE_OK) {
         refuse(request, push->receiver, error);
         return;
@@ -120,87 +98,9 @@ static void finish(struct push *push, const struct flue_error *error)
     flue_respond(request, &response);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
-
-static void delivered(void *arg, const struct flue_outcome *outcome)
+static void delivered(struct flue_intake_push *intake, const struct flue_outcome *outcome)
 {
-    struct push *push = arg;
-    struct pprof *receiver = push->receiver;
-    enum flue_code code = outcome->error.code;
-    flue_metric_add(code == FLUE_OK                                      ? receiver->accepted
-                    : code == FLUE_INTERNAL || code == FLUE_NO_MEMORY ? receiver->failed
-                                                                        : receiver->refused,
-                    (int64_t)push->samples);
-    push->delivery = NULL;
-    finish(push, &outcome->error);
-}
-
-/* The host of "10.1.2.3:41544" or "[::1]:9"; empty for "unix". */
-static struct flue_bytes address_of(struct flue_bytes peer)
-{
-    if (peer.size > 0 && peer.data[0] == '[')
-        return flue_bytes_from(flue_bytes_first(peer, flue_bytes_find(peer, ']')), 1);
-    size_t colon = flue_bytes_find(peer, ':');
-    return colon == SIZE_MAX ? flue_bytes("", 0) : flue_bytes_first(peer, colon);
-}
-
-static struct flue_origin *origin_of(const struct push *push)
-{
-    struct flue_request *request = push->request;
-    struct flue_bytes peer = flue_bytes_of(request->peer);
-    struct flue_origin origin = {
-        .received_ns = flue_wall_ns(),
-        .receiver = flue_bytes_of(push->receiver->id),
-        .transport = FLUE_BYTES("http"),
-        .peer = peer,
-        .peer_address = address_of(peer),
-        .tenant = flue_request_header(request, "x-scope-orgid"),
-        .tls_subject = flue_bytes_of(request->tls_subject),
-    };
-    if (request->config->include_metadata) {
-        struct flue_attribute *headers =
-            flue_arena_zalloc(&request->arena, request->header_count + 1, sizeof *headers);
-        for (size_t i = 0; headers && i < request->header_count; i++) {
-            struct flue_bytes name = request->headers[i].name;
-            if (flue_bytes_is(name, "authorization") || flue_bytes_is(name, "cookie") ||
-                flue_bytes_is(name, "proxy-authorization"))
-                continue;
-            headers[origin.header_count++] = (struct flue_attribute){
-                name, {.type = FLUE_VALUE_STRING, .text = request->headers[i].value}};
-        }
-        if (!headers)
-            return NULL;
-        origin.headers = headers;
-    }
-    return flue_origin_new(&origin);
-}
-
-static void send_payload(struct push *push, struct flue_payload *payload,
-                         const struct flue_counts *counts)
-{
-    struct flue_origin *origin = origin_of(push);
-    struct flue_batch *batch = NULL;
-    struct flue_delivery *delivery = NULL;
-    push->samples = counts->samples;
-    if (origin)
-        batch = flue_batch_new(payload, origin, *counts, push->account);
-    else
-        flue_payload_unref(payload);
-    flue_origin_unref(origin);
-    if (batch)
-        delivery = flue_delivery_begin(push->request->loop, push->request->deadline_ns, delivered,
-                                       push);
-    if (!delivery) {
-        struct flue_outcome outcome = {0};
-        if (batch)
-            flue_batch_unref(batch);
-        flue_fail(&outcome.error, FLUE_NO_MEMORY, "no memory to take the request");
-        delivered(push, &outcome);
-        return;
-    }
-    push->delivery = delivery;
-    flue_consumer_push(push->receiver->consumer, batch, delivery);
-    flue_delivery_end(delivery);
+    finish((struct push *)(void *)intake, &outcome->error);
 }
 
 /* ---- the profile ------------------------------------------------------------------------------ */
@@ -228,7 +128,7 @@ static enum flue_code build(struct push *push, const struct flue_pprof_profile *
     struct flue_pprof_builder *builder = flue_pprof_builder_new(push->account);
     if (!builder)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a profile's labels");
-    flue_pprof_builder_keep(builder, push->body);
+    flue_pprof_builder_keep(builder, push->body.block);
     flue_pprof_builder_series(builder);
     flue_pprof_builder_label(builder, FLUE_BYTES("__name__"), name);
     for (size_t i = 0; i < push->attributes.count; i++) {
@@ -242,8 +142,8 @@ static enum flue_code build(struct push *push, const struct flue_pprof_profile *
 
 static void hold(struct push *push, struct flue_pprof_profile *profile, struct flue_block *block)
 {
-    flue_block_unref(push->body);
-    push->body = block;
+    flue_block_unref(push->body.block);
+    push->body.block = block;
     profile->bytes = flue_block_bytes(block);
 }
 
@@ -283,7 +183,7 @@ static void read_body(struct push *push)
     struct flue_pprof_type_name *types = NULL;
     struct flue_payload *payload;
     struct flue_counts counts;
-    struct flue_pprof_profile profile = {.bytes = flue_block_bytes(push->body)};
+    struct flue_pprof_profile profile = {.bytes = flue_block_bytes(push->body.block)};
     struct flue_bytes name = {0};
     enum flue_code code = judge(push, &profile, &types, &push->error);
     if (code == FLUE_OK && profile.facts.samples == 0) {
@@ -298,61 +198,20 @@ static void read_body(struct push *push)
         finish(push, &push->error);
         return;
     }
-    flue_block_unref(push->body); /* the payload holds it */
-    push->body = NULL;
-    send_payload(push, payload, &counts);
+    flue_block_unref(push->body.block); /* the payload holds it */
+    push->body.block = NULL;
+    flue_intake_push(&push->intake, payload, &counts);
 }
 
 /* ---- the request ------------------------------------------------------------------------------ */
 
-static void inflate(struct push *push)
+static void unpacked(struct flue_unpack *body)
 {
-    struct flue_block *inflated = NULL;
-    flue_inflate(push->coding, flue_block_bytes(push->body), push->limits.inflated,
-                 FLUE_RATIO_LIMIT, push->account, &inflated, &push->error);
-    flue_block_unref(push->body);
-    push->body = inflated;
-}
-
-static struct push *of_job(struct flue_job *job)
-{
-    return (struct push *)(void *)((char *)job - offsetof(struct push, job));
-}
-
-static void inflate_work(struct flue_job *job)
-{
-    inflate(of_job(job));
-}
-
-static void inflated(struct flue_job *job)
-{
-    struct push *push = of_job(job);
-    if (!push->body) {
-        finish(push, &push->error);
-    } else if (push->gone) {
-        flue_fail(&push->error, FLUE_CANCELLED, "the client went away");
-        finish(push, &push->error);
-    } else {
+    struct push *push = (struct push *)(void *)((char *)body - offsetof(struct push, body));
+    if (body->block)
         read_body(push);
-    }
-}
-
-static void body(struct flue_request *request, void *arg)
-{
-    struct push *push = request->user;
-    push->body = request->body;
-    request->body = NULL;
-    if (push->coding == FLUE_IDENTITY) {
-        read_body(push);
-        return;
-    }
-    push->job = (struct flue_job){.loop = request->loop, .work = inflate_work, .done = inflated};
-    if (push->body->size > IN_LINE_MAX) {
-        flue_pool_submit(request->loop, &push->job);
-        return;
-    }
-    inflate(push);
-    inflated(&push->job);
+    else
+        finish(push, &body->error);
 }
 
 static void gone(struct flue_request *request)
@@ -360,9 +219,17 @@ static void gone(struct flue_request *request)
     struct push *push = request->user;
     if (!push)
         return;
-    push->gone = true;
-    if (push->delivery)
-        flue_delivery_cancel(push->delivery);
+    push->body.gone = true;
+    flue_intake_cancel(&push->intake);
+}
+
+static void body(struct flue_request *request, void *arg)
+{
+    struct push *push = request->user;
+    request->gone = gone; /* whose body never came is not told */
+    push->body.block = request->body;
+    request->body = NULL;
+    flue_unpack(&push->body, request->loop);
 }
 
 static enum flue_code parse_head(struct push *push, struct flue_request *request,
@@ -370,9 +237,12 @@ static enum flue_code parse_head(struct push *push, struct flue_request *request
 {
     struct flue_bytes encoding = flue_request_header(request, "content-encoding");
     char shown[64];
-    if (!flue_coding_by_name(encoding, &push->coding) ||
-        !(push->coding == FLUE_IDENTITY ||
-          flue_server_codings(request->config) & 1u << push->coding))
+    enum flue_code code = flue_intake_admit(&push->receiver->intake, request, &push->account, error);
+    if (code)
+        return code;
+    if (!flue_coding_by_name(encoding, &push->body.coding) ||
+        !(push->body.coding == FLUE_IDENTITY ||
+          flue_server_codings(request->config) & 1u << push->body.coding))
         return flue_fail(error, FLUE_BAD_ENCODING, "Content-Encoding \"%s\" is not taken",
                          flue_printable(encoding, shown, sizeof shown));
     return flue_pprof_attributes_read(request->query, &push->receiver->config->resource_headers,
@@ -396,11 +266,16 @@ static void head(struct flue_request *request, void *arg)
         refuse(request, receiver, &error);
         return;
     }
-    push->account = flue_consumer_account(receiver->consumer);
     push->limits = (struct flue_pprof_limits){(size_t)request->config->max_request_body_size,
                                               FLUE_RATIO_LIMIT};
+    push->body.limit = push->limits.inflated;
+    push->body.account = push->account;
+    push->body.done = unpacked;
+    push->intake = (struct flue_intake_push){.intake = &receiver->intake,
+                                             .request = request,
+                                             .transport = FLUE_OVER_HTTP,
+                                             .done = delivered};
     request->user = push;
-    request->gone = gone;
     flue_request_admit(request, push->account, 0);
 }
 
@@ -427,25 +302,12 @@ static enum flue_code create(const struct flue_create *create, void **instance,
                              struct flue_error *error)
 {
     struct pprof *receiver = flue_arena_zalloc(create->arena, 1, sizeof *receiver);
-    const struct flue_label labels[] = {
-        {"receiver", create->id}, {"transport", "http"}, {NULL, NULL}};
     const struct flue_label own[] = {{"receiver", create->id}, {NULL, NULL}};
     if (!receiver)
         return flue_fail(error, FLUE_NO_MEMORY, "%s: no memory", create->id);
     receiver->config = ((const struct pprof_config *)create->config)->server;
-    receiver->id = create->id;
-    receiver->consumer = create->profiles;
     receiver->servers = create->servers;
-    receiver->metrics = create->metrics;
-    receiver->accepted =
-        flue_metric(create->metrics, FLUE_COUNTER, "receiver_accepted_profile_samples",
-                    "samples taken into the pipeline", labels);
-    receiver->refused =
-        flue_metric(create->metrics, FLUE_COUNTER, "receiver_refused_profile_samples",
-                    "samples that the pipeline did not take", labels);
-    receiver->failed =
-        flue_metric(create->metrics, FLUE_COUNTER, "receiver_failed_profile_samples",
-                    "samples lost to an error inside", labels);
+    flue_intake_init(&receiver->intake, create, 1u << FLUE_OVER_HTTP);
     receiver->repaired = flue_metric(create->metrics, FLUE_COUNTER, "receiver_repaired_profiles",
                                      "profiles with strings that were not UTF-8", own);
     *instance = receiver;
@@ -455,12 +317,17 @@ static enum flue_code create(const struct flue_create *create, void **instance,
 static enum flue_code start(void *instance, struct flue_error *error)
 {
     struct pprof *receiver = instance;
-    if (!receiver->consumer || !receiver->config)
+    if (!receiver->intake.consumer || !receiver->config)
         return FLUE_OK;
     receiver->route = (struct flue_route){.method = "POST", .path = "/v1/pprof", .arg = receiver,
                                           .head = head, .body = body, .refuse = refuse};
-    return flue_server_add(receiver->servers, receiver->id, &receiver->config->http,
+    return flue_server_add(receiver->servers, receiver->intake.receiver, &receiver->config->http,
                            &receiver->route, 1, error);
+}
+
+static bool stopped(void *instance)
+{
+    return flue_intake_stopped(&((struct pprof *)instance)->intake);
 }
 
 /* The instance lies in the arena of its graph. */
@@ -479,5 +346,6 @@ const struct flue_component flue_receiver_pprof = {
     .check = check,
     .create = create,
     .start = start,
+    .stopped = stopped,
     .destroy = destroy,
 };

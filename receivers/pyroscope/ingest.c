@@ -7,24 +7,20 @@
 
 #include "collector/base/buffer.h"
 #include "collector/base/clock.h"
-#include "collector/base/codec.h"
-#include "collector/pipeline/delivery.h"
+#include "collector/net/unpack.h"
 #include "receivers/pyroscope/multipart.h"
 #include "receivers/pyroscope/profile.h"
 #include "receivers/pyroscope/pyroscope.h"
 
-#define IN_LINE_MAX    (64u * 1024) /* larger bodies are inflated on the pool */
 #define SAMPLE_RATE    100
 #define RETRY_AFTER_MS 5000
 
 struct ingest {
-    struct pyroscope_sending sending; /* first */
+    struct flue_intake_push intake; /* first */
+    struct pyroscope *receiver;
     struct flue_ingest parsed;
-    enum flue_coding coding;
-    struct flue_job job;
-    struct flue_block *body;
+    struct flue_unpack body;
     struct flue_error error;
-    bool gone;
 };
 
 /* ---- answers ---------------------------------------------------------------------------------- */
@@ -86,20 +82,20 @@ static void answer_error(struct flue_request *request, unsigned status,
 
 static void refuse(struct flue_request *request, void *arg, const struct flue_error *error)
 {
-    pyroscope_count_refusal(arg, error->code);
+    flue_intake_count_refusal(&((struct pyroscope *)arg)->intake, error->code);
     answer_error(request, flue_code_facts(error->code)->http, error);
 }
 
 /* Ends the request; `error` NULL or FLUE_OK: 200. */
 static void finish(struct ingest *ingest, const struct flue_error *error)
 {
-    struct flue_request *request = ingest->sending.request;
+    struct flue_request *request = ingest->intake.request;
     request->user = NULL;
     request->gone = NULL;
-    flue_block_unref(ingest->body);
-    ingest->body = NULL;
+    flue_block_unref(ingest->body.block);
+    ingest->body.block = NULL;
     if (error && error->code != FLUE_OK) {
-        refuse(request, ingest->sending.receiver, error);
+        refuse(request, ingest->receiver, error);
         return;
     }
     const struct flue_response response = {.status = 200};
@@ -114,13 +110,13 @@ static void refuse_content(struct ingest *ingest)
     finish(ingest, &ingest->error);
 }
 
-static void sent(struct pyroscope_sending *sending, const struct flue_error *error)
+static void sent(struct flue_intake_push *intake, const struct flue_outcome *outcome)
 {
-    struct flue_error copy = *error;
+    struct flue_error copy = outcome->error;
     /* A later hop that refuses the data for good: Pyroscope says 422 for every validation error. */
     if (copy.code == FLUE_INVALID || copy.code == FLUE_REFUSED)
         copy.code = FLUE_UNPROCESSABLE;
-    finish((struct ingest *)(void *)sending, &copy);
+    finish((struct ingest *)(void *)intake, &copy);
 }
 
 /* ---- the body --------------------------------------------------------------------------------- */
@@ -138,7 +134,7 @@ static enum flue_code read_form(struct ingest *ingest, struct flue_bytes content
     struct flue_multipart form;
     struct flue_error *error = &ingest->error;
     enum flue_code code =
-        flue_multipart_read(content_type, flue_block_bytes(ingest->body), &form, error);
+        flue_multipart_read(content_type, flue_block_bytes(ingest->body.block), &form, error);
     if (code != FLUE_OK)
         return code;
     const struct flue_part *profile = flue_multipart_part(&form, "profile");
@@ -153,15 +149,15 @@ static enum flue_code read_form(struct ingest *ingest, struct flue_bytes content
                          "unsupported client version. Please update github.com/grafana/pyroscope-go "
                          "to the latest version (part prev_profile)");
     return flue_ingest_profile(&ingest->parsed, profile->content,
-                               config ? config->content : FLUE_BYTES(""), ingest->body, result,
+                               config ? config->content : FLUE_BYTES(""), ingest->body.block, result,
                                error);
 }
 
 static void read_body(struct ingest *ingest)
 {
-    struct flue_request *request = ingest->sending.request;
+    struct flue_request *request = ingest->intake.request;
     struct flue_bytes type = flue_request_header(request, "content-type");
-    struct flue_bytes body = flue_block_bytes(ingest->body);
+    struct flue_bytes body = flue_block_bytes(ingest->body.block);
     struct flue_ingest_result result = {0};
     const char *other = NULL;
     enum flue_code code = FLUE_OK;
@@ -175,7 +171,7 @@ static void read_body(struct ingest *ingest)
         code = read_form(ingest, type, &result);
         break;
     case FLUE_INGEST_PPROF:
-        code = flue_ingest_profile(&ingest->parsed, body, FLUE_BYTES(""), ingest->body, &result,
+        code = flue_ingest_profile(&ingest->parsed, body, FLUE_BYTES(""), ingest->body.block, &result,
                                    &ingest->error);
         break;
     case FLUE_INGEST_GROUPS:
@@ -197,80 +193,46 @@ static void read_body(struct ingest *ingest)
         return;
     }
     if (result.repaired)
-        flue_metric_add(ingest->sending.receiver->repaired_profiles, 1);
+        flue_metric_add(ingest->receiver->repaired_profiles, 1);
     if (!result.payload) { /* an empty profile is no mistake, and nothing to keep */
         finish(ingest, NULL);
         return;
     }
-    flue_block_unref(ingest->body); /* the payload holds it */
-    ingest->body = NULL;
-    pyroscope_send(&ingest->sending, result.payload, &result.counts);
+    flue_block_unref(ingest->body.block); /* the payload holds it */
+    ingest->body.block = NULL;
+    flue_intake_push(&ingest->intake, result.payload, &result.counts);
 }
 
-/* ---- content coding --------------------------------------------------------------------------- */
-
-static void inflate(struct ingest *ingest)
+static void unpacked(struct flue_unpack *body)
 {
-    struct flue_block *inflated = NULL;
-    flue_inflate(ingest->coding, flue_block_bytes(ingest->body), ingest->parsed.limits.inflated,
-                 FLUE_RATIO_LIMIT, ingest->parsed.account, &inflated, &ingest->error);
-    flue_block_unref(ingest->body);
-    ingest->body = inflated;
-}
-
-static struct ingest *of_job(struct flue_job *job)
-{
-    return (struct ingest *)(void *)((char *)job - offsetof(struct ingest, job));
-}
-
-static void inflate_work(struct flue_job *job)
-{
-    inflate(of_job(job));
-}
-
-static void inflated(struct flue_job *job)
-{
-    struct ingest *ingest = of_job(job);
-    if (!ingest->body) {
-        refuse_content(ingest);
-    } else if (ingest->gone) {
-        flue_fail(&ingest->error, FLUE_CANCELLED, "the client went away");
-        finish(ingest, &ingest->error);
-    } else {
-        read_body(ingest);
-    }
-}
-
-static void body(struct flue_request *request, void *arg)
-{
-    struct ingest *ingest = request->user;
-    ingest->body = request->body;
-    request->body = NULL;
-    if (ingest->coding == FLUE_IDENTITY) {
+    struct ingest *ingest = (struct ingest *)(void *)((char *)body - offsetof(struct ingest, body));
+    if (body->block) {
         read_body(ingest);
         return;
     }
-    ingest->job = (struct flue_job){
-        .loop = request->loop, .work = inflate_work, .done = inflated};
-    if (ingest->body->size > IN_LINE_MAX) {
-        flue_pool_submit(request->loop, &ingest->job);
-        return;
-    }
-    inflate(ingest);
-    inflated(&ingest->job);
+    ingest->error = body->error;
+    refuse_content(ingest);
 }
-
-/* ---- the head --------------------------------------------------------------------------------- */
 
 static void gone(struct flue_request *request)
 {
     struct ingest *ingest = request->user;
     if (!ingest)
         return;
-    ingest->gone = true;
-    if (ingest->sending.delivery)
-        flue_delivery_cancel(ingest->sending.delivery);
+    ingest->body.gone = true;
+    flue_intake_cancel(&ingest->intake);
 }
+
+static void body(struct flue_request *request, void *arg)
+{
+    struct ingest *ingest = request->user;
+    request->gone = gone; /* whose body never came is not told */
+    ingest->body.block = request->body;
+    request->body = NULL;
+    flue_unpack(&ingest->body, request->loop);
+}
+
+/* ---- the head --------------------------------------------------------------------------------- */
 
 static enum flue_code parse_head(struct ingest *ingest, struct flue_request *request,
                                  struct flue_error *error)
@@ -282,12 +244,12 @@ static enum flue_code parse_head(struct ingest *ingest, struct flue_request *req
     uint64_t now = flue_wall_ns();
     char shown[64];
     enum flue_code code =
-        flue_ingest_tenant(flue_request_header(request, "x-scope-orgid"), error);
+        flue_intake_admit(&ingest->receiver->intake, request, &parsed->account, error);
     if (code != FLUE_OK)
         return code;
-    if (!flue_coding_by_name(encoding, &ingest->coding) ||
-        !(flue_server_codings(request->config) & 1u << ingest->coding ||
-          ingest->coding == FLUE_IDENTITY))
+    if (!flue_coding_by_name(encoding, &ingest->body.coding) ||
+        !(flue_server_codings(request->config) & 1u << ingest->body.coding ||
+          ingest->body.coding == FLUE_IDENTITY))
         return flue_fail(error, FLUE_BAD_ENCODING, "Content-Encoding \"%s\" is not taken",
                          flue_printable(encoding, shown, sizeof shown));
     if (!name.data)
@@ -316,19 +278,21 @@ static void head(struct flue_request *request, void *arg)
         refuse(request, receiver, &error);
         return;
     }
+    ingest->receiver = receiver;
     if (parse_head(ingest, request, &error) != FLUE_OK) {
         refuse(request, receiver, &error);
         return;
     }
-    ingest->parsed.account = flue_consumer_account(receiver->consumer);
     ingest->parsed.limits = (struct flue_pprof_limits){
         (size_t)request->config->max_request_body_size, FLUE_RATIO_LIMIT};
-    ingest->sending = (struct pyroscope_sending){.receiver = receiver,
-                                                 .request = request,
-                                                 .transport = PYROSCOPE_HTTP,
-                                                 .done = sent};
+    ingest->body.limit = ingest->parsed.limits.inflated;
+    ingest->body.account = ingest->parsed.account;
+    ingest->body.done = unpacked;
+    ingest->intake = (struct flue_intake_push){.intake = &receiver->intake,
+                                               .request = request,
+                                               .transport = FLUE_OVER_HTTP,
+                                               .done = sent};
     request->user = ingest;
-    request->gone = gone;
     flue_request_admit(request, ingest->parsed.account, 0);
 }
 

@@ -4,14 +4,12 @@
  * again. The good ones are taken, and the answer is invalid_argument with how many were and the first
  * reason. Source: Pyroscope, api/push/v1/push.proto, pkg/distributor. */
 #include "collector/base/log.h"
-#include "collector/pipeline/delivery.h"
 #include "receivers/pyroscope/pyroscope.h"
-#include "receivers/pyroscope/query.h"
 
 #define PUSH_PATH "/push.v1.PusherService/Push"
 
 struct push {
-    struct pyroscope_sending sending; /* first */
+    struct flue_intake_push intake; /* first */
     struct flue_rpc_call *call;
     struct flue_push_report report;
 };
@@ -20,19 +18,19 @@ static struct flue_account *admit(struct flue_request *request, void *arg,
                                   struct flue_error *error)
 {
     struct pyroscope *receiver = arg;
-    if (flue_ingest_tenant(flue_request_header(request, "x-scope-orgid"), error) != FLUE_OK)
-        return NULL;
-    return flue_consumer_account(receiver->consumer);
+    struct flue_account *account;
+    (void)flue_intake_admit(&receiver->intake, request, &account, error);
+    return account;
 }
 
-static void sent(struct pyroscope_sending *sending, const struct flue_error *error)
+static void sent(struct flue_intake_push *intake, const struct flue_outcome *outcome)
 {
-    struct push *push = (struct push *)(void *)sending;
+    struct push *push = (struct push *)(void *)intake;
     const struct flue_push_report *report = &push->report;
     struct flue_error partial;
     push->call->user = NULL;
-    if (error->code != FLUE_OK) {
-        flue_rpc_fail(push->call, error);
+    if (outcome->error.code != FLUE_OK) {
+        flue_rpc_fail(push->call, &outcome->error);
         return;
     }
     if (report->rejected_profiles > 0) {
@@ -66,7 +64,7 @@ static void count_rejected(struct pyroscope *receiver, const struct flue_push_re
     if (report->rejected_profiles == 0)
         return;
     flue_metric_add(receiver->rejected_profiles, (int64_t)report->rejected_profiles);
-    flue_log(FLUE_WARN, "receiver", "profiles left out of a push", FLUE_S("receiver", receiver->id),
+    flue_log(FLUE_WARN, "receiver", "profiles left out of a push", FLUE_S("receiver", receiver->intake.receiver),
              FLUE_U("profiles", report->rejected_profiles),
              FLUE_S("first_reason", report->rejected_reason), FLUE_LOG_END);
 }
@@ -102,26 +100,26 @@ static void call_push(struct flue_rpc_call *call, void *arg)
     flue_block_unref(call->message);
     call->message = NULL;
     push->call = call;
-    push->sending = (struct pyroscope_sending){
-        .receiver = receiver,
+    push->intake = (struct flue_intake_push){
+        .intake = &receiver->intake,
         .request = call->request,
-        .transport = call->protocol == FLUE_RPC_GRPC ? PYROSCOPE_GRPC : PYROSCOPE_CONNECT,
+        .transport = call->protocol == FLUE_RPC_GRPC ? FLUE_OVER_GRPC : FLUE_OVER_CONNECT,
         .done = sent,
     };
     call->user = push;
-    pyroscope_send(&push->sending, payload, &push->report.counts);
+    flue_intake_push(&push->intake, payload, &push->report.counts);
 }
 
 static void gone(struct flue_rpc_call *call, void *arg)
 {
     struct push *push = call->user;
-    if (push && push->sending.delivery)
-        flue_delivery_cancel(push->sending.delivery);
+    if (push)
+        flue_intake_cancel(&push->intake);
 }
 
 static void refused(void *arg, const struct flue_error *error)
 {
-    pyroscope_count_refusal(arg, error->code);
+    flue_intake_count_refusal(&((struct pyroscope *)arg)->intake, error->code);
 }
 
 void pyroscope_push_route(struct pyroscope *receiver, struct flue_route *route)

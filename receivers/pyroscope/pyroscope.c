@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 
-#include "collector/base/clock.h"
-
 static const struct flue_field pyroscope_server_fields[] = {
     FLUE_ENDPOINT(struct flue_server_config, endpoint, .def = "localhost:4040",
                   .help = "address and port to listen on; port 0: any free one"),
@@ -44,15 +42,6 @@ static void check(const void *config, struct flue_check *check)
     }
 }
 
-static struct flue_metric *samples_metric(const struct flue_create *create, const char *name,
-                                          const char *help, int transport)
-{
-    static const char *const transports[PYROSCOPE_TRANSPORTS] = {"http", "connect", "grpc"};
-    const struct flue_label labels[] = {
-        {"receiver", create->id}, {"transport", transports[transport]}, {NULL, NULL}};
-    return flue_metric(create->metrics, FLUE_COUNTER, name, help, labels);
-}
-
 static enum flue_code create(const struct flue_create *create, void **instance,
                              struct flue_error *error)
 {
@@ -61,18 +50,8 @@ static enum flue_code create(const struct flue_create *create, void **instance,
     if (!receiver || !flue_trusted_init(&receiver->trusted, &config->trusted, create->arena))
         return flue_fail(error, FLUE_NO_MEMORY, "%s: no memory", create->id);
     receiver->config = config;
-    receiver->id = create->id;
-    receiver->consumer = create->profiles;
     receiver->servers = create->servers;
-    receiver->metrics = create->metrics;
-    for (int i = 0; i < PYROSCOPE_TRANSPORTS; i++) {
-        receiver->accepted[i] = samples_metric(create, "receiver_accepted_profile_samples",
-                                               "samples taken into the pipeline", i);
-        receiver->refused[i] = samples_metric(create, "receiver_refused_profile_samples",
-                                              "samples that the pipeline did not take", i);
-        receiver->failed[i] = samples_metric(create, "receiver_failed_profile_samples",
-                                             "samples lost to an error inside", i);
-    }
+    flue_intake_init(&receiver->intake, create, (1u << FLUE_TRANSPORTS) - 1);
     const struct flue_label labels[] = {{"receiver", create->id}, {NULL, NULL}};
     receiver->rejected_profiles =
         flue_metric(create->metrics, FLUE_COUNTER, "receiver_rejected_profiles",
@@ -87,112 +66,18 @@ static enum flue_code create(const struct flue_create *create, void **instance,
 static enum flue_code start(void *instance, struct flue_error *error)
 {
     struct pyroscope *receiver = instance;
-    if (!receiver->consumer)
+    if (!receiver->intake.consumer)
         return FLUE_OK;
     pyroscope_ingest_route(receiver, "/ingest", &receiver->routes[0]);
     pyroscope_ingest_route(receiver, "/pyroscope/ingest", &receiver->routes[1]);
     pyroscope_push_route(receiver, &receiver->routes[2]);
-    return flue_server_add(receiver->servers, receiver->id, &receiver->config->server,
+    return flue_server_add(receiver->servers, receiver->intake.receiver, &receiver->config->server,
                            receiver->routes, 3, error);
 }
 
-/* ---- counting and sending --------------------------------------------------------------------- */
-
-void pyroscope_count_refusal(struct pyroscope *receiver, enum flue_code code)
+static bool stopped(void *instance)
 {
-    struct flue_metric *metric =
-        atomic_load_explicit(&receiver->reasons[code], memory_order_acquire);
-    if (!metric) {
-        const struct flue_label labels[] = {
-            {"receiver", receiver->id}, {"reason", flue_code_facts(code)->name}, {NULL, NULL}};
-        /* The same metric, whoever asks first. */
-        metric = flue_metric(receiver->metrics, FLUE_COUNTER, "receiver_refused_requests",
-                             "requests that were not taken, by reason", labels);
-        atomic_store_explicit(&receiver->reasons[code], metric, memory_order_release);
-    }
-    flue_metric_add(metric, 1);
-}
-
-static bool kept(struct flue_bytes name)
-{
-    return !flue_bytes_is(name, "authorization") && !flue_bytes_is(name, "cookie") &&
-           !flue_bytes_is(name, "proxy-authorization");
-}
-
-static struct flue_origin *origin_of(const struct pyroscope_sending *sending)
-{
-    static const char *const transports[PYROSCOPE_TRANSPORTS] = {"http", "connect", "grpc"};
-    struct flue_request *request = sending->request;
-    struct flue_origin origin = {
-        .received_ns = flue_wall_ns(),
-        .receiver = flue_bytes_of(sending->receiver->id),
-        .transport = flue_bytes_of(transports[sending->transport]),
-        .peer = flue_bytes_of(request->peer),
-        .peer_address = flue_peer_address(request->peer),
-        .tenant = flue_request_header(request, "x-scope-orgid"),
-        .tls_subject = flue_bytes_of(request->tls_subject),
-    };
-    if (request->config->include_metadata) {
-        struct flue_attribute *headers =
-            flue_arena_zalloc(&request->arena, request->header_count + 1, sizeof *headers);
-        if (!headers)
-            return NULL;
-        for (size_t i = 0; i < request->header_count; i++)
-            if (kept(request->headers[i].name))
-                headers[origin.header_count++] = (struct flue_attribute){
-                    request->headers[i].name,
-                    {.type = FLUE_VALUE_STRING, .text = request->headers[i].value}};
-        origin.headers = headers;
-    }
-    return flue_origin_new(&origin);
-}
-
-static void finished(struct pyroscope_sending *sending, const struct flue_error *error)
-{
-    struct pyroscope *receiver = sending->receiver;
-    struct flue_metric **metrics = error->code == FLUE_OK ? receiver->accepted
-                                   : error->code == FLUE_INTERNAL || error->code == FLUE_NO_MEMORY
-                                       ? receiver->failed
-                                       : receiver->refused;
-    flue_metric_add(metrics[sending->transport], (int64_t)sending->samples);
-    sending->delivery = NULL;
-    sending->done(sending, error);
-}
-
-static void delivered(void *arg, const struct flue_outcome *outcome)
-{
-    finished(arg, &outcome->error);
-}
-
-void pyroscope_send(struct pyroscope_sending *sending, struct flue_payload *payload,
-                    const struct flue_counts *counts)
-{
-    struct pyroscope *receiver = sending->receiver;
-    struct flue_error error;
-    sending->samples = counts->samples;
-    sending->delivery = NULL;
-    struct flue_origin *origin = origin_of(sending);
-    struct flue_batch *batch = NULL;
-    struct flue_delivery *delivery = NULL;
-    if (origin)
-        batch = flue_batch_new(payload, origin, *counts,
-                               flue_consumer_account(receiver->consumer));
-    else
-        flue_payload_unref(payload);
-    flue_origin_unref(origin);
-    if (batch)
-        delivery = flue_delivery_begin(sending->request->loop, sending->request->deadline_ns,
-                                       delivered, sending);
-    if (!delivery) {
-        if (batch)
-            flue_batch_unref(batch);
-        flue_fail(&error, FLUE_NO_MEMORY, "no memory to take the request");
-        finished(sending, &error);
-        return;
-    }
-    sending->delivery = delivery;
-    flue_consumer_push(receiver->consumer, batch, delivery);
-    flue_delivery_end(delivery);
+    return flue_intake_stopped(&((struct pyroscope *)instance)->intake);
 }
 
 /* The instance lies in the arena of its graph. */
@@ -211,5 +96,6 @@ const struct flue_component flue_receiver_pyroscope = {
     .check = check,
     .create = create,
     .start = start,
+    .stopped = stopped,
     .destroy = destroy,
 };

@@ -187,15 +187,3 @@ enum flue_ingest_format flue_ingest_format(struct flue_bytes format, struct flue
         return FLUE_INGEST_PPROF;
     return FLUE_INGEST_GROUPS;
 }
-
-enum flue_code flue_ingest_tenant(struct flue_bytes tenant, struct flue_error *error)
-{
-    char shown[64];
-    if (tenant.size <= 150 && all_of(tenant, "!-_.*'()") && !flue_bytes_is(tenant, ".") &&
-        !flue_bytes_is(tenant, ".."))
-        return FLUE_OK;
-    return flue_fail(error, FLUE_INVALID,
-                     "X-Scope-OrgID: \"%s\" (%zu bytes) is no tenant: at most 150 letters, digits "
-                     "and !-_.*'(), not \".\" or \"..\"",
-                     flue_printable(tenant, shown, sizeof shown), tenant.size);
-}

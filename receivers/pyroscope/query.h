@@ -41,7 +41,4 @@ enum flue_ingest_format {
 enum flue_ingest_format flue_ingest_format(struct flue_bytes format, struct flue_bytes content_type,
                                            struct flue_bytes body, const char **name);
 
-/* X-Scope-OrgID: at most 150 of [a-zA-Z0-9!-_.*'()], not "." or "..". Empty is good (no tenant). */
-enum flue_code flue_ingest_tenant(struct flue_bytes tenant, struct flue_error *error);
-
 #endif

@@ -3,6 +3,8 @@
 
 #include <arpa/inet.h>
 
+#include "collector/net/request_origin.h"
+
 static bool address_of(const char *text, uint8_t out[16], bool *four)
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -53,15 +55,6 @@ bool flue_trusted_init(struct flue_trusted *trusted, const struct flue_list *lis
             trusted->count++;
     }
     return true;
-}
-
-struct flue_bytes flue_peer_address(const char *peer)
-{
-    struct flue_bytes all = flue_bytes_of(peer);
-    if (all.size > 0 && all.data[0] == '[')
-        return flue_bytes(all.data + 1, flue_bytes_first(all, flue_bytes_find(all, ']')).size - 1);
-    size_t colon = flue_bytes_find(all, ':');
-    return colon == SIZE_MAX ? flue_bytes("", 0) : flue_bytes_first(all, colon);
 }
 
 bool flue_is_trusted(const struct flue_trusted *trusted, const char *peer)

@@ -20,8 +20,7 @@ bool flue_trusted_parse(const char *text, struct flue_trusted_net *net, bool *un
 /* `list` of strings that flue_trusted_parse takes. False without memory. */
 bool flue_trusted_init(struct flue_trusted *trusted, const struct flue_list *list,
                        struct flue_arena *arena);
-/* The host of "10.1.2.3:41544" or "[::1]:9"; empty for "unix". */
-struct flue_bytes flue_peer_address(const char *peer);
+/* `peer` as in struct flue_request. */
 bool flue_is_trusted(const struct flue_trusted *trusted, const char *peer);
 
 #endif

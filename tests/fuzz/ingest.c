@@ -1,6 +1,6 @@
 /* /ingest of Pyroscope and the attributes of pushed profiles: the first line of the input is the
  * query's text (name, times, tenant, spy), the rest the profile or folded stacks. */
-#include "collector/net/server.h"
+#include "collector/net/request_origin.h"
 #include "proto/foreign/folded.h"
 #include "receivers/pprof/attributes.h"
 #include "receivers/pyroscope/profile.h"
@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct flue_bytes body = line == SIZE_MAX ? flue_bytes(data, 0) : flue_bytes_from(in, line + 1);
 
     attributes(query);
-    if (flue_ingest_tenant(query, &error) != FLUE_OK)
+    if (flue_tenant_check(query, &error) != FLUE_OK)
         FUZZ_CHECK(error.code == FLUE_INVALID, error.text);
     (void)flue_ingest_format(query, body, body, &format);
     struct flue_trusted_net net;

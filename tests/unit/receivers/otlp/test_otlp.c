@@ -508,8 +508,8 @@ struct grpc_call {
     struct flue_slices slices;
     struct flue_bytes parts[2];
     uint8_t prefix[5];
-    const char *timeout;
-    struct flue_header headers[3];
+    const char *timeout, *tenant;
+    struct flue_header headers[4];
     _Atomic bool done;
     struct flue_error error;
     uint8_t response[1024];
@@ -552,11 +552,13 @@ static void grpc_begin(struct flue_loop *loop, void *arg)
         (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/grpc")};
     g->headers[1] = (struct flue_header){FLUE_BYTES("te"), FLUE_BYTES("trailers")};
     g->headers[2] = (struct flue_header){FLUE_BYTES("grpc-timeout"), flue_bytes_of(g->timeout)};
+    g->headers[3] =
+        (struct flue_header){FLUE_BYTES("x-scope-orgid"), flue_bytes_of(g->tenant)};
     g->call = (struct flue_call){.client = g->client,
                                  .method = FLUE_BYTES("POST"),
                                  .path = flue_bytes_of(g->path),
                                  .headers = g->headers,
-                                 .header_count = g->timeout ? 3 : 2,
+                                 .header_count = g->tenant ? 4 : 3,
                                  .body = &g->slices,
                                  .done = grpc_done,
                                  .user = g};
@@ -568,10 +570,12 @@ static void grpc_end(struct flue_loop *loop, void *arg)
     flue_client_destroy(((struct grpc_call *)arg)->client);
 }
 
-static void grpc(struct bench *bench, struct grpc_call *g, const char *version, const char *json)
+static void grpc_of(struct bench *bench, struct grpc_call *g, const char *version,
+                    const char *json, const char *tenant)
 {
     char path[128];
     memset(g, 0, sizeof *g);
+    g->tenant = tenant;
     snprintf(path, sizeof path, "/opentelemetry.proto.collector.profiles.%s.ProfilesService/Export",
              version);
     g->bench = bench;
@@ -582,6 +586,45 @@ static void grpc(struct bench *bench, struct grpc_call *g, const char *version, 
     AWAIT(g->done);
     flue_loop_call(bench->loops->items[0], grpc_end, g);
     flue_block_unref(g->message);
+}
+
+static void grpc(struct bench *bench, struct grpc_call *g, const char *version, const char *json)
+{
+    grpc_of(bench, g, version, json, NULL);
+}
+
+/* Refused before the body, in the words of each protocol. */
+static void tenants_are_checked(void **state)
+{
+    struct bench bench;
+    struct grpc_call g;
+    char longest[152];
+    bench_start(&bench, NULL);
+    static const char *const bad[] = {".", "..", "a/b", "a b"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char headers[200];
+        snprintf(headers, sizeof headers, JSON "x-scope-orgid: %s\r\n", bad[i]);
+        struct answer a = http_json(&bench, PATH, headers, BODY(NAMED, PROFILE("0")));
+        assert_int_equal(a.status, 400);
+        assert_non_null(strstr(a.body, "X-Scope-OrgID"));
+        grpc_of(&bench, &g, "v1development", BODY(NAMED, PROFILE("0")), bad[i]);
+        assert_int_not_equal(g.error.code, FLUE_OK);
+        assert_false(flue_code_facts(g.error.code)->retryable);
+        assert_non_null(strstr(g.error.text, "X-Scope-OrgID"));
+    }
+    assert_int_equal(bench.sends, 0);
+    assert_int_equal(metric_value(&bench, "otelcol_receiver_refused_requests_total{reason="
+                                          "\"invalid\",receiver=\"otlp/edge\"} "),
+                     8);
+    memset(longest, 'a', sizeof longest);
+    longest[151] = 0;
+    grpc_of(&bench, &g, "v1development", BODY(NAMED, PROFILE("0")), longest);
+    assert_int_not_equal(g.error.code, FLUE_OK);
+    longest[150] = 0;
+    grpc_of(&bench, &g, "v1development", BODY(NAMED, PROFILE("0")), longest);
+    assert_int_equal(g.error.code, FLUE_OK);
+    assert_int_equal(bench.sends, 1);
+    bench_stop(&bench);
 }
 
 static void grpc_outcomes(void **state)
@@ -653,6 +696,7 @@ int main(void)
         cmocka_unit_test(http_errors),
         cmocka_unit_test(large_json_goes_over_the_pool),
         cmocka_unit_test(a_client_that_leaves_cancels),
+        cmocka_unit_test(tenants_are_checked),
         cmocka_unit_test(grpc_outcomes),
         cmocka_unit_test(one_protocol_at_least),
     };

@@ -114,6 +114,30 @@ static void refusals_are_plain_text(void **state)
     flue_block_unref(good);
 }
 
+static void tenants_are_checked(void **state)
+{
+    struct flue_block *good = recorded_body("go-net-http-pprof/heap.body");
+    static const char *const heads[] = {POST("") "\r\nX-Scope-OrgID: ..",
+                                        POST("") "\r\nX-Scope-OrgID: a/b",
+                                        POST("") "\r\nX-Scope-OrgID: a b"};
+    const char *series =
+        "otelcol_receiver_refused_requests_total{reason=\"invalid\",receiver=\"pprof\"} ";
+    double before = counted(series);
+    sink_reset(SINK_TAKES);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        expect(ask(heads[i], flue_block_bytes(good)), 400, "X-Scope-OrgID");
+    assert_int_equal(sink.batches, 0);
+    assert_int_equal(counted(series), (before < 0 ? 0 : before) + 3);
+    flue_block_unref(good);
+}
+
+static void who_leaves_within_the_body_is_forgotten(void **state)
+{
+    leave_within_body(POST(""));
+    unserve(); /* fails when the request is still open */
+    start_all(NULL);
+}
+
 static void codings_and_time(void **state)
 {
     struct flue_block *good = recorded_body("go-net-http-pprof/heap.body"), *raw, *coded;
@@ -203,6 +227,8 @@ int main(void)
         cmocka_unit_test(captures_pass_byte_for_byte),
         cmocka_unit_test(headers_name_what_the_query_does_not),
         cmocka_unit_test(refusals_are_plain_text),
+        cmocka_unit_test(tenants_are_checked),
+        cmocka_unit_test(who_leaves_within_the_body_is_forgotten),
         cmocka_unit_test(codings_and_time),
         cmocka_unit_test(odd_queries),
         cmocka_unit_test(other_blocks_are_named_as_unknown),

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "collector/base/clock.h"
 #include "collector/pipeline/exporter.h"
 #include "collector/service/service.h"
 #include "proto/pprof/pprof.h"
@@ -125,8 +126,8 @@ static void serve(const struct flue_component *component, const char *receiver,
     char source[2048];
     struct flue_error error = {0};
     snprintf(source, sizeof source,
-             "yaml:{receivers: {%s}, exporters: {sink: {}}, service: {telemetry: {metrics: {level: "
-             "none}}, pipelines: {profiles: {receivers: [%s], exporters: [sink]}}}}",
+             "yaml:{receivers: {%s}, exporters: {sink: {}}, service: {telemetry: {metrics: "
+             "{readers: [{pull: {exporter: {prometheus: {host: localhost, port: 0}}}}]}}, pipelines: {profiles: {receivers: [%s], exporters: [sink]}}}}",
              receiver, component->name);
     const char *configs[] = {source};
     struct flue_sources sources = {.configs = configs, .config_count = 1};
@@ -145,9 +146,20 @@ static void serve(const struct flue_component *component, const char *receiver,
     snprintf(served_address, sizeof served_address, "%s", address);
 }
 
+#define DRAIN_PATIENCE_NS 4000000000ull /* the service itself gives up later */
+
+static bool drained_late(void *arg)
+{
+    return flue_monotonic_ns() > *(uint64_t *)arg;
+}
+
+/* Nothing may be left open. */
 static void unserve(void)
 {
-    flue_service_stop(service, NULL, NULL, NULL);
+    uint64_t late = flue_monotonic_ns() + DRAIN_PATIENCE_NS;
+    flue_service_stop(service, drained_late, &late, NULL);
+    if (drained_late(&late))
+        fail_msg("requests were left open");
     flue_service_destroy(service);
     flue_configuration_destroy(configuration);
 }
@@ -156,7 +168,7 @@ static void unserve(void)
 
 struct answer {
     unsigned status;
-    char text[8192]; /* headers and body */
+    char text[65536]; /* headers and body */
     size_t body;     /* where it begins */
 };
 
@@ -188,6 +200,41 @@ static struct answer ask(const char *head, struct flue_bytes body)
     assert_non_null(strstr(answer.text, "\r\n\r\n"));
     answer.body = (size_t)(strstr(answer.text, "\r\n\r\n") + 4 - answer.text);
     return answer;
+}
+
+/* The value of a series on the metrics page; -1: not there. */
+static inline double counted(const char *series)
+{
+    char receiver[sizeof served_address];
+    static struct answer page;
+    const char *line, *metrics = flue_service_address(service, "localhost:0");
+    assert_non_null(metrics);
+    memcpy(receiver, served_address, sizeof receiver);
+    snprintf(served_address, sizeof served_address, "%s", metrics);
+    page = ask("GET /metrics HTTP/1.1\r\nHost: x", FLUE_BYTES(""));
+    memcpy(served_address, receiver, sizeof receiver);
+    line = strstr(page.text, series);
+    return line ? strtod(line + strlen(series), NULL) : -1;
+}
+
+/* A client that leaves in the middle of its body, after the head was read. */
+static inline void leave_within_body(const char *head)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    const struct linger reset = {1, 0};
+    char text[1000], got[100] = "";
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons((uint16_t)atoi(strrchr(served_address, ':') + 1));
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int n = snprintf(text, sizeof text,
+                     "%s\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n", head);
+    assert_int_equal(send(fd, text, (size_t)n, MSG_NOSIGNAL), n);
+    assert_true(recv(fd, got, sizeof got - 1, 0) > 0);
+    assert_non_null(strstr(got, " 100 "));
+    assert_int_equal(send(fd, "half", 4, MSG_NOSIGNAL), 4);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(fd);
 }
 
 /* A recorded request's line and headers, without those that the connection makes. */

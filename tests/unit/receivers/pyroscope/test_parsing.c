@@ -1,4 +1,4 @@
-/* The parsing pieces of the receiver, as pure functions: names, times, tenants, forms, trusted hops, and
+/* The parsing pieces of the receiver, as pure functions: names, times, forms, trusted hops, and
  * what is rewritten for old clients. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -104,20 +104,6 @@ static void times(void **state)
     assert_int_equal(flue_ingest_time(B("now-99999999999999999999h"), now), now);
     assert_int_equal(flue_ingest_time(B("99999999999999999999"), now), now);
     assert_int_equal(flue_ingest_time(B("9999999999999999999"), now), now);
-}
-
-static void tenants(void **state)
-{
-    char text[152];
-    memset(text, 'a', sizeof text);
-    assert_int_equal(flue_ingest_tenant(flue_bytes(text, 150), NULL), FLUE_OK);
-    assert_int_equal(flue_ingest_tenant(flue_bytes(text, 151), NULL), FLUE_INVALID);
-    assert_int_equal(flue_ingest_tenant(B("team-a_b.c!*'()"), NULL), FLUE_OK);
-    assert_int_equal(flue_ingest_tenant(B(""), NULL), FLUE_OK);
-    static const char *const bad[] = {".", "..", "a/b", "a b", "a|b", "a\\b", "\xc3\xa9", "a%2e"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(flue_ingest_tenant(flue_bytes_of(bad[i]), NULL), FLUE_INVALID);
-    assert_int_equal(flue_ingest_tenant(flue_bytes("a\0b", 3), NULL), FLUE_INVALID);
 }
 
 /* ---- forms ------------------------------------------------------------------------------------ */
@@ -379,7 +365,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),
         cmocka_unit_test(times),
-        cmocka_unit_test(tenants),
         cmocka_unit_test(forms),
         cmocka_unit_test(formats),
         cmocka_unit_test(hops),

@@ -359,6 +359,14 @@ static void trusted_hops_are_not_checked(void **state)
     assert_int_equal(sink.batches, 0);
 }
 
+static void who_leaves_within_the_body_is_forgotten(void **state)
+{
+    leave_within_body(INGEST("name=a&format=pprof"));
+    leave_within_body(PUSH "\r\nContent-Type: application/proto");
+    unserve(); /* fails when a request is still open */
+    start_all(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +381,7 @@ int main(void)
         cmocka_unit_test(push_in_part),
         cmocka_unit_test(push_json),
         cmocka_unit_test(trusted_hops_are_not_checked),
+        cmocka_unit_test(who_leaves_within_the_body_is_forgotten),
     };
     return cmocka_run_group_tests(tests, start_all, stop_all);
 }
