@@ -142,8 +142,8 @@ static void scalar(struct printer *p, const struct flue_node *node, bool secret)
     case FLUE_NODE_FLOAT:
         number(node->number, p->out, p->json);
         break;
-    default:
-        string(p, node->text);
+    default: /* a map where a string must stand has no text; its mistake is told elsewhere */
+        string(p, node->text ? node->text : "");
         break;
     }
 }

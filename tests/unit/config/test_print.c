@@ -136,6 +136,25 @@ static void unicode(void **state)
     }
 }
 
+/* A file with mistakes is printed too. */
+static void map_for_a_string(void **state)
+{
+    struct strings {
+        struct flue_list names;
+    };
+    static const struct flue_field fields[] = {FLUE_STRINGS(struct strings, names),
+                                               FLUE_FIELDS_END};
+    struct strings out = {0};
+    struct flue_binding binding = {fields, &out};
+    struct flue_position at = {"", 0, 0};
+    struct fixture f;
+    fixture_init(&f);
+    struct flue_node *node = parse(&f, "names: [a, {b: c}]\n");
+    assert_false(flue_bind(&f.check, node, "x", at, &binding, 1));
+    assert_string_equal(printed(&f, node), "names:\n  - a\n  - \"\"\n");
+    fixture_destroy(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +162,7 @@ int main(void)
         cmocka_unit_test(again),
         cmocka_unit_test(any_string),
         cmocka_unit_test(unicode),
+        cmocka_unit_test(map_for_a_string),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
