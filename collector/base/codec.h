@@ -41,7 +41,7 @@ enum flue_code flue_inflate_windows(struct flue_bytes gzip, size_t limit, unsign
                                     flue_inflate_sink sink, void *arg, struct flue_error *error);
 
 /* `level`: FLUE_LEVEL_DEFAULT is ISA-L level 1 for gzip/zlib/deflate (level 0 for bodies below 8 KiB)
- * and 1 for zstd; FLUE_LEVEL_DENSE is libdeflate 6 and zstd 3; other numbers are the codec's own.
+ * and 1 for zstd; FLUE_LEVEL_DENSE is libdeflate 2 and zstd 3; other numbers are the codec's own.
  * The result is an uncharged block. Any thread. */
 #define FLUE_LEVEL_DEFAULT (-1000)
 #define FLUE_LEVEL_DENSE   (-1001)
