@@ -11,6 +11,7 @@
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 #include "collector/component.h"
+#include "collector/net/client_keys.h"
 #include "exporters/pyroscope/parcel.h"
 #include "proto/wire/json_budget.h"
 
@@ -87,7 +88,7 @@ struct pyroscope {
     struct sender *senders;
     struct flue_moments *moments;
     struct flue_parcel_options options;
-    struct flue_header *headers; /* content-type, protocol version, then the configured ones */
+    const struct flue_header *headers; /* content-type, protocol version, the configured ones */
     size_t header_count;
     size_t tenant_header; /* where it stands in `headers`, or header_count */
     int level;
@@ -128,42 +129,23 @@ static void pyroscope_check(const void *config, struct flue_check *check)
                         "%zu names; at most %d, since a series has 30 labels in all",
                         c->sample_attributes.count, LABEL_NAMES_MAX);
     flue_tls_check(&c->tls.common, "tls", check);
-    for (size_t i = 0; i < c->headers.count; i++) {
-        for (const char *at = c->headers.items[i].key; *at; at++)
-            if ((unsigned char)*at <= ' ' || (unsigned char)*at >= 127 || *at == ':') {
-                flue_check_fail(check, "headers", "a header's name has a character that none may have");
-                break;
-            }
-        if (strpbrk(c->headers.items[i].value, "\r\n"))
-            flue_check_fail(check, "headers", "the value of %s holds a line break",
-                            c->headers.items[i].key);
-    }
+    flue_client_headers_check(&c->headers, check);
 }
 
 static enum flue_code make_headers(struct pyroscope *p, struct flue_arena *arena,
                                    struct flue_error *error)
 {
-    const struct flue_map *map = &p->config->headers;
-    struct flue_header *headers = flue_arena_zalloc(arena, map->count + 2, sizeof *headers);
+    static const struct flue_header own[] = {
+        {FLUE_BYTES("content-type"), FLUE_BYTES("application/proto")},
+        {FLUE_BYTES("connect-protocol-version"), FLUE_BYTES("1")}};
+    enum flue_code code = flue_client_headers(&p->config->headers, own, sizeof own / sizeof *own,
+                                              arena, &p->headers, &p->header_count, error);
 
-    if (!headers)
-        return flue_fail(error, FLUE_NO_MEMORY, "no memory for headers");
-    p->header_count = p->tenant_header = map->count + 2;
-    headers[0] = (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/proto")};
-    headers[1] = (struct flue_header){FLUE_BYTES("connect-protocol-version"), FLUE_BYTES("1")};
-    for (size_t i = 0; i < map->count; i++) {
-        char *name = flue_arena_string(arena, flue_bytes_of(map->items[i].key));
-        if (!name)
-            return flue_fail(error, FLUE_NO_MEMORY, "no memory for headers");
-        for (char *at = name; *at; at++)
-            if (*at >= 'A' && *at <= 'Z')
-                *at = (char)(*at - 'A' + 'a');
-        if (strcmp(name, "x-scope-orgid") == 0)
-            p->tenant_header = i + 2;
-        headers[i + 2] = (struct flue_header){flue_bytes_of(name), flue_bytes_of(map->items[i].value)};
-    }
-    p->headers = headers;
-    return FLUE_OK;
+    p->tenant_header = p->header_count;
+    for (size_t i = 0; !code && i < p->header_count; i++)
+        if (flue_bytes_is(p->headers[i].name, "x-scope-orgid"))
+            p->tenant_header = i;
+    return code;
 }
 
 static enum flue_code pyroscope_create(const struct flue_create *create, void **instance,

@@ -1,0 +1,47 @@
+/* client_keys.h: keys that several exporters have besides those of the transport: headers,
+ * compression level, auth. Names and values as in confighttp and configgrpc. */
+#ifndef FLUE_NET_CLIENT_KEYS_H
+#define FLUE_NET_CLIENT_KEYS_H
+
+#include "collector/base/codec.h"
+#include "collector/net/client.h"
+
+/* ---- compression_params --------------------------------------------------------------------- */
+
+struct flue_client_compression {
+    struct flue_value level;
+};
+extern const struct flue_field flue_client_compression_fields[];
+/* What the codec gets: FLUE_LEVEL_DEFAULT, FLUE_LEVEL_DENSE, or its own number. False: not a level
+ * of this codec. */
+bool flue_client_level(const struct flue_client_compression *params, enum flue_coding coding,
+                       int *out);
+/* At "compression_params.level". `name`: the codec's, as configured. */
+void flue_client_compression_check(const struct flue_client_compression *params,
+                                   enum flue_coding coding, const char *name,
+                                   struct flue_check *check);
+
+/* ---- auth ----------------------------------------------------------------------------------- */
+
+struct flue_client_auth {
+    const char *authenticator;
+};
+extern const struct flue_field flue_client_auth_fields[];
+/* At "auth.authenticator"; NULL is fine. */
+void flue_client_auth_check(const struct flue_client_auth *auth, struct flue_check *check);
+
+/* ---- headers -------------------------------------------------------------------------------- */
+
+#define FLUE_CLIENT_OWN_HEADERS    8 /* of the exporter itself, in one request */
+#define FLUE_CLIENT_CONFIG_HEADERS 48
+
+/* At "headers": how many, names that no header has or that the protocols set themselves, values
+ * with line breaks. */
+void flue_client_headers_check(const struct flue_map *map, struct flue_check *check);
+/* The exporter's own headers, then those of `map` with names in lower case; in `arena`. */
+enum flue_code flue_client_headers(const struct flue_map *map, const struct flue_header *own,
+                                   size_t own_count, struct flue_arena *arena,
+                                   const struct flue_header **out, size_t *count,
+                                   struct flue_error *error);
+
+#endif
