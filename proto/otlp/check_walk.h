@@ -697,6 +697,11 @@ static bool WALK(profile)(struct flue_otlp_check *check, const uint8_t *p, const
             SKIP();
             break;
         case 0x3a:
+            LENGTH(n);
+            if (n != 0 && n != 16)
+                check->alarms |= FLUE_OTLP_SHAPE;
+            p += n;
+            break;
         case 0x52:
             LENGTH(n);
             p += n;

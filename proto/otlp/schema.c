@@ -74,7 +74,7 @@ const struct flue_otlp_field flue_otlp_schema[FLUE_OTLP_MESSAGES][FLUE_OTLP_FIEL
         [4] = F("duration_nano", NUMBER, 0),
         [5] = F("period_type", MESSAGE, FLUE_OTLP_M_VALUE_TYPE),
         [6] = F("period", NUMBER, 0),
-        [7] = F("profile_id", BYTES, 0),
+        [7] = F("profile_id", ID, 16),
         [8] = F("dropped_attributes_count", NUMBER, 0),
         [9] = F("original_payload_format", STRING, 0),
         [10] = F("original_payload", BYTES, 0),

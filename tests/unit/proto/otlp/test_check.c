@@ -68,6 +68,8 @@ static void oracle_dictionary(struct oracle *o)
 static void oracle_profile(struct oracle *o, Otlp__Profile *p)
 {
     Otlp__ProfilesDictionary *d = o->d;
+    if (p->profile_id.len && p->profile_id.len != 16)
+        o->good = false;
     all_in(o, p->attribute_indices, p->n_attribute_indices, d->n_attribute_table);
     if (p->sample_type) {
         in(o, p->sample_type->type_strindex, d->n_string_table);

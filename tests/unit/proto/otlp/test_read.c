@@ -321,6 +321,24 @@ static void negative_index(void **state)
     flue_payload_unref(payload);
 }
 
+/* Another Collector refuses a whole request for it. */
+static void id_of_another_size(void **state)
+{
+    for (size_t size = 0; size < 33; size++) {
+        struct request r = small();
+        struct flue_payload *payload;
+        struct flue_otlp_report report;
+        struct flue_error error;
+        out_field(&r.profiles[0], 7, "0123456789abcdef0123456789abcdef", size);
+        struct out body = assemble(&r);
+        assert_int_equal(read_body(&body, &payload, &report, &error), FLUE_OK);
+        assert_int_equal(report.rejected_profiles, size != 0 && size != 16);
+        if (report.rejected_profiles)
+            assert_non_null(strstr(report.rejected_reason, "profile_id: "));
+        flue_payload_unref(payload);
+    }
+}
+
 /* Without a table, index 0 is "not set". */
 static void empty_tables(void **state)
 {
@@ -706,6 +724,7 @@ int main(void)
         cmocka_unit_test(empty_requests),
         cmocka_unit_test(bad_indices),
         cmocka_unit_test(bad_rows),
+        cmocka_unit_test(id_of_another_size),
         cmocka_unit_test(bad_row_that_nothing_reaches),
         cmocka_unit_test(bad_shapes),
         cmocka_unit_test(negative_index),
