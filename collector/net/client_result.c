@@ -2,6 +2,7 @@
  *
  * Sources: gRPC over HTTP/2 (PROTOCOL-HTTP2.md, http-grpc-status-mapping.md), google.rpc.Status and
  * RetryInfo, OTLP specification 1.11 (which codes may be repeated), RFC 9110 10.2.3. */
+#include "collector/base/base64.h"
 #include "collector/net/client_internal.h"
 
 #include <stdio.h>
@@ -168,41 +169,6 @@ static void read_status(struct flue_bytes status, struct flue_bytes *message, bo
     }
 }
 
-static int base64_value(uint8_t c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '+' || c == '-')
-        return 62;
-    if (c == '/' || c == '_')
-        return 63;
-    return -1;
-}
-
-/* With or without padding, as gRPC's senders differ. In place of an error: less bytes. */
-static size_t base64_decode(struct flue_bytes text, uint8_t *out, size_t room)
-{
-    uint32_t bits = 0;
-    unsigned have = 0;
-    size_t size = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        int value = base64_value(text.data[i]);
-        if (value < 0)
-            break;
-        bits = bits << 6 | (uint32_t)value;
-        have += 6;
-        if (have >= 8 && size < room) {
-            have -= 8;
-            out[size++] = (uint8_t)(bits >> have);
-        }
-    }
-    return size;
-}
-
 /* ---- gRPC ----------------------------------------------------------------------------------- */
 
 static const char *const status_names[] = {
@@ -351,9 +317,11 @@ enum flue_code flue_call_grpc_result(struct flue_call *call, struct flue_arena *
     struct flue_bytes said = {
         decoded, percent_decode(find(from, count, "grpc-message"), decoded, sizeof decoded)};
     struct flue_bytes encoded = find(from, count, "grpc-status-details-bin");
-    if (encoded.size && encoded.size <= DETAILS_MOST) {
+    encoded = flue_bytes_first(encoded, flue_bytes_find(encoded, ',')); /* of several the first */
+    size_t size;
+    if (encoded.size && flue_base64_room(encoded.size) <= sizeof details &&
+        flue_base64_decode(encoded, details, &size)) {
         struct flue_bytes fuller = {0};
-        size_t size = base64_decode(encoded, details, sizeof details);
         read_status(flue_bytes(details, size), &fuller, &retry_info, &retry_ms);
         if (fuller.size > said.size)
             said = fuller;

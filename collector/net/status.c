@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "collector/base/base64.h"
+
 static void varint(struct flue_buffer *out, uint64_t value)
 {
     for (; value > 0x7f; value >>= 7)
@@ -130,22 +132,12 @@ static struct flue_bytes percent_encoded(struct flue_arena *arena, const char *t
 /* Without padding, as grpc-status-details-bin is usually written. */
 static struct flue_bytes base64(struct flue_arena *arena, struct flue_bytes in)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *out = flue_arena_alloc(arena, in.size / 3 * 4 + 4);
-    size_t used = 0;
+    size_t size = (in.size + 2) / 3 * 4;
+    char *out = flue_arena_alloc(arena, size + 1);
     if (!out)
         return flue_bytes(NULL, 0);
-    for (size_t i = 0; i < in.size; i += 3) {
-        size_t left = in.size - i < 3 ? in.size - i : 3;
-        uint32_t group = (uint32_t)in.data[i] << 16;
-        if (left > 1)
-            group |= (uint32_t)in.data[i + 1] << 8;
-        if (left > 2)
-            group |= in.data[i + 2];
-        for (size_t j = 0; j <= left; j++)
-            out[used++] = digits[group >> (18 - 6 * j) & 63];
-    }
-    return flue_bytes(out, used);
+    flue_base64_encode(in, out);
+    return flue_bytes(out, in.size % 3 ? size - 3 + in.size % 3 : size);
 }
 
 void flue_status_grpc(struct flue_request *request, const struct flue_error *error,

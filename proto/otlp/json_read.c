@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "collector/base/base64.h"
 #include "proto/otlp/json_schema.h"
 #include "proto/otlp/otlp.h"
 #include "proto/wire/json_budget.h"

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 #include "collector/base/arena.h"
+#include "collector/base/base64.h"
 #include "collector/base/buffer.h"
 #include "proto/otlp/json_schema.h"
 #include "proto/otlp/otlp.h"

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "collector/base/base64.h"
 #include "collector/base/buffer.h"
-#include "proto/wire/json_budget.h"
 #include "proto/wire/reader.h"
 
 #define MAX_DEPTH 32

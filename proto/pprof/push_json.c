@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "collector/base/base64.h"
 #include "proto/pprof/pprof.h"
 #include "proto/wire/json_budget.h"
 #include "proto/wire/writer.h"

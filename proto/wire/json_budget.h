@@ -43,14 +43,4 @@ size_t flue_json_bound(struct flue_bytes text); /* bytes that parsing may need a
 enum flue_code flue_json_parse(struct flue_json_budget *budget, struct flue_bytes text,
                                json_t **out, struct flue_error *error);
 
-/* Standard or URL-safe alphabet, with or without padding, as protobuf's JSON mapping asks readers to
- * take. `out` holds flue_base64_room(text.size). False on anything else. */
-static inline size_t flue_base64_room(size_t text_size)
-{
-    return text_size / 4 * 3 + 3;
-}
-bool flue_base64_decode(struct flue_bytes text, uint8_t *out, size_t *out_size);
-/* Standard alphabet with padding; `out` holds (size + 2) / 3 * 4 characters, no NUL. */
-void flue_base64_encode(struct flue_bytes bytes, char *out);
-
 #endif

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "corpus.h"
+
+#include "collector/base/base64.h"
 #include "pprof.pb-c.h"
 #include "proto/pprof/document.h"
 #include "proto/pprof/names.h"
@@ -338,30 +340,6 @@ static void json_is_the_same_request(void **state)
     assert_non_null(strstr(error.text, "nested deeper"));
     free(json);
     flue_block_unref(good);
-}
-
-static void base64_both_ways(void **state)
-{
-    uint8_t data[64], out[100];
-    char text[100];
-    size_t size;
-    for (size_t n = 0; n < sizeof data; n++) {
-        for (size_t i = 0; i < n; i++)
-            data[i] = (uint8_t)(i * 37 + n);
-        flue_base64_encode(flue_bytes(data, n), text);
-        size_t length = (n + 2) / 3 * 4;
-        assert_true(flue_base64_decode(flue_bytes(text, length), out, &size));
-        assert_int_equal(size, n);
-        assert_int_equal(memcmp(out, data, n), 0);
-        while (length > 0 && text[length - 1] == '=')
-            length--;
-        assert_true(flue_base64_decode(flue_bytes(text, length), out, &size));
-        assert_int_equal(size, n);
-    }
-    assert_true(flue_base64_decode(B("-_-_"), out, &size));
-    assert_false(flue_base64_decode(B("===="), out, &size));
-    assert_false(flue_base64_decode(B("ab=c"), out, &size));
-    assert_false(flue_base64_decode(B("abcde"), out, &size));
 }
 
 /* ---- the view --------------------------------------------------------------------------------- */
@@ -725,7 +703,6 @@ int main(void)
         cmocka_unit_test(the_sum_of_a_request_is_limited),
         cmocka_unit_test(cut_strings_are_repaired),
         cmocka_unit_test(json_is_the_same_request),
-        cmocka_unit_test(base64_both_ways),
         cmocka_unit_test(names_translate_both_ways),
         cmocka_unit_test(a_received_underscore_label_is_updated_not_doubled),
         cmocka_unit_test(values_become_text),
