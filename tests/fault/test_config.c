@@ -41,7 +41,7 @@ static void load(void *arg)
 
 static void loading(void **state)
 {
-    fault_sweep(load, NULL, 50);
+    fault_sweep(load, NULL, 10);
 }
 
 static int begin(void **state)

@@ -196,20 +196,20 @@ static void reading(void **state)
 }
 static void editing(void **state)
 {
-    fault_sweep(read_edit_write, &plain, 20);
+    fault_sweep(read_edit_write, &plain, 10);
 }
 static void joining(void **state)
 {
-    fault_sweep(merge_and_split, &plain, 20);
+    fault_sweep(merge_and_split, &plain, 10);
 }
 static void as_json(void **state)
 {
-    fault_sweep(json, &plain, 20);
+    fault_sweep(json, &plain, 10);
     fault_sweep(responses, NULL, 2);
 }
 static void converting(void **state)
 {
-    fault_sweep(convert, &plain, 20);
+    fault_sweep(convert, &plain, 10);
 }
 
 static int begin(void **state)

@@ -172,20 +172,20 @@ static void folded(void *arg)
 
 static void pushing(void **state)
 {
-    fault_sweep(push_edit_write, NULL, 15);
+    fault_sweep(push_edit_write, NULL, 10);
     fault_sweep(push_json, NULL, 10);
 }
 static void joining(void **state)
 {
-    fault_sweep(push_merge_split, NULL, 20);
+    fault_sweep(push_merge_split, NULL, 10);
 }
 static void profiles(void **state)
 {
-    fault_sweep(profile, NULL, 20);
+    fault_sweep(profile, NULL, 10);
 }
 static void converting(void **state)
 {
-    fault_sweep(convert, NULL, 20);
+    fault_sweep(convert, NULL, 10);
 }
 static void folding(void **state)
 {
