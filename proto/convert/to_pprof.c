@@ -42,7 +42,9 @@ static enum flue_code failed(struct conversion *c)
 
 /* -------------------------------------------------------------------- scopes */
 
-static void order_read(struct scope_facts *facts, struct flue_bytes any_value)
+/* What an attribute's array holds, one by one. `dictionary` NULL: the values refer to none. */
+static void array_each(struct flue_bytes any_value, const struct flue_otlp_dictionary *dictionary,
+                       void (*each)(void *arg, const struct flue_value *value), void *arg)
 {
     struct flue_reader r = flue_reader(any_value), values;
     struct flue_field_value f;
@@ -55,13 +57,20 @@ static void order_read(struct scope_facts *facts, struct flue_bytes any_value)
         while (flue_read_field(&values, &f)) {
             if (f.number != 1 || f.type != FLUE_LEN)
                 continue;
-            flue_otlp_value_read(f.bytes, NULL, &value);
-            if (value.type == FLUE_VALUE_INT &&
-                !FLUE_ARENA_PUSH(facts->arena, facts->order, facts->order_count, facts->order_room,
-                                 value.integer))
-                facts->failed = true;
+            flue_otlp_value_read(f.bytes, dictionary, &value);
+            each(arg, &value);
         }
     }
+}
+
+static void order_add(void *arg, const struct flue_value *value)
+{
+    struct scope_facts *facts = arg;
+
+    if (value->type == FLUE_VALUE_INT &&
+        !FLUE_ARENA_PUSH(facts->arena, facts->order, facts->order_count, facts->order_room,
+                         value->integer))
+        facts->failed = true;
 }
 
 static bool scope_attribute(void *arg, const struct flue_attribute *attribute)
@@ -76,7 +85,7 @@ static bool scope_attribute(void *arg, const struct flue_attribute *attribute)
     } else if (flue_bytes_is(attribute->key, "pprof.scope.sample_type_order") &&
                attribute->value.type == FLUE_VALUE_COMPLEX) {
         facts->was_pprof = true;
-        order_read(facts, attribute->value.text);
+        array_each(attribute->value.text, NULL, order_add, facts);
     }
     return true;
 }
@@ -100,24 +109,10 @@ static void comment_add(struct profile_facts *facts, struct flue_bytes comment)
         facts->failed = true;
 }
 
-static void comments_add(struct profile_facts *facts, struct flue_bytes any_value)
+static void comment_text(void *arg, const struct flue_value *value)
 {
-    struct flue_reader r = flue_reader(any_value), values;
-    struct flue_field_value f;
-    struct flue_value value;
-
-    while (flue_read_field(&r, &f)) {
-        if (f.number != 5 || f.type != FLUE_LEN)
-            continue;
-        values = flue_reader(f.bytes);
-        while (flue_read_field(&values, &f)) {
-            if (f.number != 1 || f.type != FLUE_LEN)
-                continue;
-            flue_otlp_value_read(f.bytes, &facts->c->dictionary, &value);
-            if (value.type == FLUE_VALUE_STRING)
-                comment_add(facts, value.text);
-        }
-    }
+    if (value->type == FLUE_VALUE_STRING)
+        comment_add(arg, value->text);
 }
 
 static void identity_add(struct profile_facts *facts, struct flue_bytes label,
@@ -145,7 +140,7 @@ static void profile_attribute(struct profile_facts *facts, uint32_t row)
     flue_otlp_value_read(read.value, d, &value);
     key = flue_otlp_string(d, read.key);
     if (flue_bytes_equal(key, comment) && value.type == FLUE_VALUE_COMPLEX)
-        comments_add(facts, read.value);
+        array_each(read.value, &facts->c->dictionary, comment_text, facts);
     if (value.type != FLUE_VALUE_STRING)
         return;
     if (flue_bytes_is(key, "pprof.profile.drop_frames"))

@@ -24,34 +24,37 @@ static void message_copy(struct flue_otlp_copy *copy, uint32_t field, struct flu
         flue_out_close(copy->body, mark);
 }
 
-static void open_resource(struct flue_otlp_copy *copy, uint32_t resource)
+/* Opens message `field`, begins it with a copy of `content`'s, which is its field 1, and with what
+ * stands in `around` besides it and its list. Returns the mark to close it. */
+static size_t open_around(struct flue_otlp_copy *copy, uint32_t field,
+                          struct flue_otlp_place content, struct flue_otlp_place around)
 {
+    size_t mark = flue_out_open(copy->body, field);
     struct flue_otlp_fields it;
     struct flue_field_value f;
 
-    copy->resource = resource;
-    copy->resource_mark = flue_out_open(copy->body, 1);
-    message_copy(copy, 1, (struct flue_otlp_place){FLUE_OTLP_IN_RESOURCE, resource});
-    it = flue_otlp_fields(copy->payload,
-                          (struct flue_otlp_place){FLUE_OTLP_IN_RESOURCE_PROFILES, resource});
+    message_copy(copy, 1, content);
+    it = flue_otlp_fields(copy->payload, around);
     while (flue_otlp_fields_next(&it, &f))
         if (f.number > 2)
             field_raw(copy->body, &it, &f);
+    return mark;
+}
+
+static void open_resource(struct flue_otlp_copy *copy, uint32_t resource)
+{
+    copy->resource = resource;
+    copy->resource_mark =
+        open_around(copy, 1, (struct flue_otlp_place){FLUE_OTLP_IN_RESOURCE, resource},
+                    (struct flue_otlp_place){FLUE_OTLP_IN_RESOURCE_PROFILES, resource});
 }
 
 static void open_scope(struct flue_otlp_copy *copy, uint32_t scope)
 {
-    struct flue_otlp_fields it;
-    struct flue_field_value f;
-
     copy->scope = scope;
-    copy->scope_mark = flue_out_open(copy->body, 2);
-    message_copy(copy, 1, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE, scope});
-    it = flue_otlp_fields(copy->payload,
-                          (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE_PROFILES, scope});
-    while (flue_otlp_fields_next(&it, &f))
-        if (f.number > 2)
-            field_raw(copy->body, &it, &f);
+    copy->scope_mark =
+        open_around(copy, 2, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE, scope},
+                    (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE_PROFILES, scope});
 }
 
 static void value_type(struct flue_otlp_copy *copy, uint32_t field, struct flue_bytes content)
