@@ -1,6 +1,6 @@
 /* client.c: calls from send to done, and which transport and connection takes them.
  *
- * A call waits in `pending` until client_schedule, once per turn of the loop (uv_prepare, right
+ * A call waits in `pending` until flue_client_schedule, once per turn of the loop (uv_prepare, right
  * before the loop sleeps), finds a place for it: an HTTP/2 connection with a free stream, or
  * libcurl. */
 #include "collector/net/client_internal.h"
@@ -14,7 +14,7 @@
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
-void client_list_append(struct client_list *list, struct client_state *state)
+void flue_client_list_append(struct client_list *list, struct client_state *state)
 {
     state->list = list;
     state->next = NULL;
@@ -38,7 +38,7 @@ static void list_prepend(struct client_list *list, struct client_state *state)
     list->first = state;
 }
 
-void client_list_remove(struct client_state *state)
+void flue_client_list_remove(struct client_state *state)
 {
     struct client_list *list = state->list;
     if (!list)
@@ -69,24 +69,24 @@ static void on_deadline(struct flue_timer *timer)
         return;
     case CLIENT_PENDING:
         if (client->last_error.code)
-            client_finish(state, FLUE_TIMEOUT, "deadline passed before \"%s\" could be reached: %s",
+            flue_client_finish(state, FLUE_TIMEOUT, "deadline passed before \"%s\" could be reached: %s",
                           client->target.label, client->last_error.text);
         else
-            client_finish(state, FLUE_TIMEOUT,
+            flue_client_finish(state, FLUE_TIMEOUT,
                           "deadline passed while waiting for a connection to "
                           "\"%s\"",
                           client->target.label);
         break;
     case CLIENT_STREAM:
-        client_finish(state, FLUE_TIMEOUT, "deadline passed, no complete answer from %s",
+        flue_client_finish(state, FLUE_TIMEOUT, "deadline passed, no complete answer from %s",
                       state->connection->address->text);
         break;
     case CLIENT_HTTP1:
-        client_finish(state, FLUE_TIMEOUT, "deadline passed, no complete answer from \"%s\"",
+        flue_client_finish(state, FLUE_TIMEOUT, "deadline passed, no complete answer from \"%s\"",
                       client->target.label);
         break;
     }
-    client_run_finished(client);
+    flue_client_run_finished(client);
 }
 
 static struct client_state *state_new(struct flue_client *client)
@@ -122,7 +122,7 @@ static void state_recycle(struct client_state *state)
         state_free(state);
         return;
     }
-    client_response_reset(state);
+    flue_client_response_reset(state);
     if (state->body.capacity > SPARE_BYTES) {
         flue_buffer_destroy(&state->body);
         flue_buffer_init(&state->body, client->config.response_limit);
@@ -138,7 +138,7 @@ static void state_recycle(struct client_state *state)
 
 /* ---- the response as it comes in ------------------------------------------------------------ */
 
-void client_response_reset(struct client_state *state)
+void flue_client_response_reset(struct client_state *state)
 {
     state->status = 0;
     state->head_done = false;
@@ -172,12 +172,12 @@ static bool head_reserve(struct client_state *state, size_t more)
     return true;
 }
 
-bool client_response_field(struct client_state *state, struct flue_bytes name,
+bool flue_client_response_field(struct client_state *state, struct flue_bytes name,
                            struct flue_bytes value)
 {
     if (state->field_count >= CLIENT_MAX_FIELDS ||
         name.size + value.size > CLIENT_MAX_HEAD - state->head_size) {
-        client_finish(state, FLUE_INVALID, "response headers over %u fields or %u bytes",
+        flue_client_finish(state, FLUE_INVALID, "response headers over %u fields or %u bytes",
                       CLIENT_MAX_FIELDS, CLIENT_MAX_HEAD);
         return false;
     }
@@ -192,7 +192,7 @@ bool client_response_field(struct client_state *state, struct flue_bytes name,
         }
     }
     if (!room || !head_reserve(state, name.size + value.size + 2)) {
-        client_finish(state, FLUE_NO_MEMORY, "no memory for a response's headers");
+        flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a response's headers");
         return false;
     }
     uint8_t *at = (uint8_t *)state->head + state->head_size;
@@ -210,15 +210,15 @@ bool client_response_field(struct client_state *state, struct flue_bytes name,
     return true;
 }
 
-bool client_response_body(struct client_state *state, const uint8_t *data, size_t size)
+bool flue_client_response_body(struct client_state *state, const uint8_t *data, size_t size)
 {
     if (size > state->body.maximum - state->body.size) {
-        client_finish(state, FLUE_INVALID, "response over %zu bytes", state->body.maximum);
+        flue_client_finish(state, FLUE_INVALID, "response over %zu bytes", state->body.maximum);
         return false;
     }
     flue_buffer_add(&state->body, flue_bytes(data, size));
     if (state->body.failed) {
-        client_finish(state, FLUE_NO_MEMORY, "no memory for a response");
+        flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a response");
         return false;
     }
     return true;
@@ -229,16 +229,16 @@ bool client_response_body(struct client_state *state, const uint8_t *data, size_
 static void leave(struct client_state *state)
 {
     if (state->place == CLIENT_STREAM) {
-        if (client_http2_was_sent(state))
+        if (flue_client_http2_was_sent(state))
             state->sent = true;
-        client_http2_abandon(state);
+        flue_client_http2_abandon(state);
     } else if (state->place == CLIENT_HTTP1) {
-        client_http1_abandon(state);
+        flue_client_http1_abandon(state);
     }
-    client_list_remove(state);
+    flue_client_list_remove(state);
 }
 
-void client_finish(struct client_state *state, enum flue_code code, const char *format, ...)
+void flue_client_finish(struct client_state *state, enum flue_code code, const char *format, ...)
 {
     struct flue_call *call = state->call;
     struct flue_client *client = state->client;
@@ -256,10 +256,10 @@ void client_finish(struct client_state *state, enum flue_code code, const char *
     leave(state);
     flue_timer_disarm(client->loop, &state->deadline);
     state->place = CLIENT_FINISHED;
-    client_list_append(&client->finished, state);
+    flue_client_list_append(&client->finished, state);
 }
 
-bool client_requeue(struct client_state *state)
+bool flue_client_requeue(struct client_state *state)
 {
     struct flue_client *client = state->client;
     if (client->closing || state->place == CLIENT_FINISHED || state->resends >= CLIENT_MAX_RESENDS)
@@ -267,7 +267,7 @@ bool client_requeue(struct client_state *state)
     state->resends++;
     leave(state);
     state->sent = false;
-    client_response_reset(state);
+    flue_client_response_reset(state);
     state->place = CLIENT_PENDING;
     list_prepend(&client->pending, state);
     client->pending_count++;
@@ -275,7 +275,7 @@ bool client_requeue(struct client_state *state)
     return true;
 }
 
-void client_run_finished(struct flue_client *client)
+void flue_client_run_finished(struct flue_client *client)
 {
     struct client_state *state;
     while (client->refused) {
@@ -286,7 +286,7 @@ void client_run_finished(struct flue_client *client)
     }
     while ((state = client->finished.first)) {
         struct flue_call *call = state->call;
-        client_list_remove(state);
+        flue_client_list_remove(state);
         bool complete = call->error.code == FLUE_OK;
         call->sent = state->sent;
         call->status = state->status;
@@ -308,7 +308,7 @@ static void fail_pending(struct flue_client *client)
 {
     struct client_state *state;
     while ((state = client->pending.first))
-        client_finish(state, client->last_error.code ? client->last_error.code : FLUE_UNAVAILABLE,
+        flue_client_finish(state, client->last_error.code ? client->last_error.code : FLUE_UNAVAILABLE,
                       "%s", client->last_error.text);
 }
 
@@ -394,7 +394,7 @@ static unsigned open_connections(struct flue_client *client, uint64_t now)
         struct client_address *address = pick_address(client, now, true);
         if (!address)
             break;
-        if (client_connection_open(client, address))
+        if (flue_client_connection_open(client, address))
             live++;
     }
     return live;
@@ -424,7 +424,7 @@ static void schedule_http1(struct flue_client *client, uint64_t now)
                 return;
             }
         }
-        client_http1_start(state, address);
+        flue_client_http1_start(state, address);
     }
 }
 
@@ -445,17 +445,17 @@ static void on_retry(struct flue_timer *timer)
     client->scheduled = true;
 }
 
-void client_schedule(struct flue_client *client)
+void flue_client_schedule(struct flue_client *client)
 {
     struct client_connection *connection;
     bool failed = false;
     client->scheduled = false;
     while (client->pending.first && (connection = pick_connection(client)))
-        client_http2_submit(connection, client->pending.first);
+        flue_client_http2_submit(connection, client->pending.first);
     if (!client->pending.first || client->closing)
         return;
     if (!(client->http1_only && client->config.proxy_url) &&
-        !client_addresses_ready(client, &failed)) {
+        !flue_client_addresses_ready(client, &failed)) {
         if (failed && client->config.wait_for_ready)
             arm_retry(client);
         else if (failed)
@@ -482,18 +482,18 @@ static void on_prepare(uv_prepare_t *handle)
     /* Each step may give work to the ones before it; a bound, so that other clients get their turn.
      */
     for (unsigned turn = 0; turn < 8; turn++) {
-        client_http1_turn(client);
-        client_run_finished(client);
+        flue_client_http1_turn(client);
+        flue_client_run_finished(client);
         if (client->closing)
             return;
         if (client->scheduled)
-            client_schedule(client);
-        client_http1_turn(client);
+            flue_client_schedule(client);
+        flue_client_http1_turn(client);
         while (client->dirty) {
             struct client_connection *connection = client->dirty;
             client->dirty = connection->dirty_next;
             connection->dirty = false;
-            client_connection_flush(connection);
+            flue_client_connection_flush(connection);
         }
         if (!client->finished.first && !client->refused && !client->scheduled)
             return;
@@ -521,7 +521,7 @@ static const char *request_mistake(const struct flue_call *call)
     if (call->header_count > CLIENT_MAX_HEADERS)
         return "number of headers (at most 64)";
     for (size_t i = 0; i < call->header_count; i++)
-        if (!token_ok(call->headers[i].name) || !client_field_ok(call->headers[i].value))
+        if (!token_ok(call->headers[i].name) || !flue_client_field_ok(call->headers[i].value))
             return "header (a control character in it)";
     return NULL;
 }
@@ -543,13 +543,13 @@ void flue_call_send(struct flue_call *call)
     state->place = CLIENT_PENDING;
     client->call_count++;
     client->pending_count++;
-    client_list_append(&client->pending, state);
+    flue_client_list_append(&client->pending, state);
     client->scheduled = true;
     const char *mistake = request_mistake(call);
     if (client->closing)
-        client_finish(state, FLUE_CANCELLED, "the client is being closed");
+        flue_client_finish(state, FLUE_CANCELLED, "the client is being closed");
     else if (mistake)
-        client_finish(state, FLUE_INVALID, "request cannot be sent: bad %s", mistake);
+        flue_client_finish(state, FLUE_INVALID, "request cannot be sent: bad %s", mistake);
     else if (call->deadline_ns)
         flue_timer_arm(client->loop, &state->deadline, call->deadline_ns);
 }
@@ -557,7 +557,7 @@ void flue_call_send(struct flue_call *call)
 void flue_call_cancel(struct flue_call *call)
 {
     if (call->transport && !call->error.code)
-        client_finish(call->transport, FLUE_CANCELLED, "cancelled");
+        flue_client_finish(call->transport, FLUE_CANCELLED, "cancelled");
 }
 
 /* ---- the client ----------------------------------------------------------------------------- */
@@ -574,7 +574,7 @@ static void client_free(struct flue_client *client)
         client->spare = state->next;
         state_free(state);
     }
-    client_target_free(&client->target);
+    flue_client_target_free(&client->target);
     if (client->callbacks)
         nghttp2_session_callbacks_del(client->callbacks);
     if (client->own_tls)
@@ -584,7 +584,7 @@ static void client_free(struct flue_client *client)
     free(client);
 }
 
-void client_handle_closed(struct flue_client *client)
+void flue_client_handle_closed(struct flue_client *client)
 {
     if (--client->handles == 0)
         client_free(client);
@@ -592,7 +592,7 @@ void client_handle_closed(struct flue_client *client)
 
 static void on_prepare_closed(uv_handle_t *handle)
 {
-    client_handle_closed(handle->data);
+    flue_client_handle_closed(handle->data);
 }
 
 bool flue_client_uses_tls(const struct flue_client_config *config)
@@ -629,15 +629,15 @@ enum flue_code flue_client_new(struct flue_loop *loop, const struct flue_client_
     client->retry.fire = on_retry;
     client->use_tls = flue_client_uses_tls(config);
     client->tls = tls;
-    code = client_target_parse(config, &client->target, error);
+    code = flue_client_target_parse(config, &client->target, error);
     if (!code && client->use_tls && !tls) {
         code = flue_tls_client_new(&config->tls, NULL, &client->tls, error);
         client->own_tls = code == FLUE_OK;
     }
     if (!code && !client->http1_only)
-        code = client_http2_callbacks(&client->callbacks, error);
+        code = flue_client_http2_callbacks(&client->callbacks, error);
     if (!code && config->protocol != FLUE_CLIENT_HTTP2)
-        code = client_http1_new(client, &client->http1, error);
+        code = flue_client_http1_new(client, &client->http1, error);
     if (code) {
         client_free(client);
         return code;
@@ -656,19 +656,19 @@ void flue_client_destroy(struct flue_client *client)
         return;
     client->closing = true;
     while (client->pending.first)
-        client_finish(client->pending.first, FLUE_CANCELLED, "the client was closed");
+        flue_client_finish(client->pending.first, FLUE_CANCELLED, "the client was closed");
     while (client->http1_calls.first)
-        client_finish(client->http1_calls.first, FLUE_CANCELLED, "the client was closed");
+        flue_client_finish(client->http1_calls.first, FLUE_CANCELLED, "the client was closed");
     for (struct client_connection *c = client->connections; c; c = c->next)
         while (c->calls.first)
-            client_finish(c->calls.first, FLUE_CANCELLED, "the client was closed");
-    client_run_finished(client);
+            flue_client_finish(c->calls.first, FLUE_CANCELLED, "the client was closed");
+    flue_client_run_finished(client);
     while (client->connections)
-        client_connection_close(client->connections);
+        flue_client_connection_close(client->connections);
     if (client->http1)
-        client_http1_destroy(client->http1);
+        flue_client_http1_destroy(client->http1);
     client->http1 = NULL;
-    client_addresses_free(client);
+    flue_client_addresses_free(client);
     flue_timer_disarm(client->loop, &client->retry);
     uv_prepare_stop(&client->prepare);
     uv_close((uv_handle_t *)&client->prepare, on_prepare_closed);

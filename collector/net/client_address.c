@@ -146,7 +146,7 @@ static char *copy(struct flue_bytes b)
     return strndup((const char *)b.data, b.size);
 }
 
-enum flue_code client_target_parse(const struct flue_client_config *config,
+enum flue_code flue_client_target_parse(const struct flue_client_config *config,
                                    struct client_target *target, struct flue_error *error)
 {
     struct parts parts;
@@ -186,7 +186,7 @@ enum flue_code client_target_parse(const struct flue_client_config *config,
     return FLUE_OK;
 }
 
-void client_target_free(struct client_target *target)
+void flue_client_target_free(struct client_target *target)
 {
     free(target->host);
     free(target->port);
@@ -195,7 +195,7 @@ void client_target_free(struct client_target *target)
     free(target->label);
 }
 
-bool client_is_ip(const char *host)
+bool flue_client_is_ip(const char *host)
 {
     struct in6_addr ip;
     return inet_pton(AF_INET, host, &ip) == 1 || inet_pton(AF_INET6, host, &ip) == 1;
@@ -203,7 +203,7 @@ bool client_is_ip(const char *host)
 
 /* ---- one address ---------------------------------------------------------------------------- */
 
-void client_address_unref(struct client_address *address)
+void flue_client_address_unref(struct client_address *address)
 {
     if (address && --address->refs == 0)
         free(address);
@@ -222,14 +222,14 @@ static uint64_t backoff_ns(unsigned failures)
     return (uint64_t)(wait * (0.8 + 0.4 * chance));
 }
 
-void client_address_failed(struct flue_client *client, struct client_address *address)
+void flue_client_address_failed(struct flue_client *client, struct client_address *address)
 {
     address->failures++;
     address->retry_at_ns = flue_monotonic_ns() + backoff_ns(address->failures);
     client->stale = true;
 }
 
-void client_address_works(struct client_address *address)
+void flue_client_address_works(struct client_address *address)
 {
     address->failures = 0;
     address->retry_at_ns = 0;
@@ -297,7 +297,7 @@ static void take_addresses(struct flue_client *client, const struct addrinfo *fo
     for (unsigned i = 0; i < count; i++)
         fresh[i]->gone = false;
     for (unsigned i = 0; i < client->address_count; i++)
-        client_address_unref(client->addresses[i]);
+        flue_client_address_unref(client->addresses[i]);
     memcpy(client->addresses, fresh, count * sizeof fresh[0]);
     client->address_count = count;
 }
@@ -336,7 +336,7 @@ static void resolve_done(struct flue_job *job)
             for (struct client_connection *c = client->connections; c; c = c->next)
                 if (c->address->gone && c->stage == CONNECTION_READY) {
                     c->stage = CONNECTION_DRAINING;
-                    client_connection_dirty(c);
+                    flue_client_connection_dirty(c);
                 }
         } else {
             client->resolve_failures++;
@@ -388,7 +388,7 @@ static bool take_fixed(struct flue_client *client)
         client->address_count = client->addresses[0] != NULL;
         return client->address_count > 0;
     }
-    if (!client_is_ip(client->target.host))
+    if (!flue_client_is_ip(client->target.host))
         return false;
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
@@ -401,7 +401,7 @@ static bool take_fixed(struct flue_client *client)
     return client->address_count > 0;
 }
 
-bool client_addresses_ready(struct flue_client *client, bool *failed)
+bool flue_client_addresses_ready(struct flue_client *client, bool *failed)
 {
     *failed = false;
     if (client->fixed)
@@ -427,12 +427,12 @@ bool client_addresses_ready(struct flue_client *client, bool *failed)
     return false;
 }
 
-void client_addresses_free(struct flue_client *client)
+void flue_client_addresses_free(struct flue_client *client)
 {
     if (client->resolve)
         client->resolve->client = NULL;
     client->resolve = NULL;
     for (unsigned i = 0; i < client->address_count; i++)
-        client_address_unref(client->addresses[i]);
+        flue_client_address_unref(client->addresses[i]);
     client->address_count = 0;
 }

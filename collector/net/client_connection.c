@@ -25,14 +25,14 @@
 
 /* ---- the queue ------------------------------------------------------------------------------ */
 
-size_t client_queue_vectors_left(const struct client_queue *queue)
+size_t flue_client_queue_vectors_left(const struct client_queue *queue)
 {
     return QUEUE_VECTORS - queue->count;
 }
 
 /* Room for what nghttp2 may produce in one step (a HEADERS frame, or a DATA frame's head and at
  * least one slice). */
-bool client_queue_room(const struct client_queue *queue)
+bool flue_client_queue_room(const struct client_queue *queue)
 {
     return QUEUE_VECTORS - queue->count >= 8 &&
            QUEUE_CONTROL - queue->control_size >= RECORD + 1024 &&
@@ -51,7 +51,7 @@ static void queue_add(struct client_queue *queue, const uint8_t *data, size_t si
     queue->vectors[queue->count++].iov_len = size;
 }
 
-void client_queue_copy(struct client_queue *queue, const uint8_t *data, size_t size)
+void flue_client_queue_copy(struct client_queue *queue, const uint8_t *data, size_t size)
 {
     uint8_t *at = queue->control + queue->control_size;
     memcpy(at, data, size);
@@ -59,10 +59,10 @@ void client_queue_copy(struct client_queue *queue, const uint8_t *data, size_t s
     queue_add(queue, at, size);
 }
 
-void client_queue_borrow(struct client_queue *queue, const uint8_t *data, size_t size)
+void flue_client_queue_borrow(struct client_queue *queue, const uint8_t *data, size_t size)
 {
     if (size < COPY_BELOW && QUEUE_CONTROL - queue->control_size >= size)
-        client_queue_copy(queue, data, size);
+        flue_client_queue_copy(queue, data, size);
     else
         queue_add(queue, data, size);
 }
@@ -93,7 +93,7 @@ static void queue_advance(struct client_queue *queue, size_t size)
     }
 }
 
-bool client_queue_rescue(struct client_queue *queue, uint64_t until)
+bool flue_client_queue_rescue(struct client_queue *queue, uint64_t until)
 {
     if (until <= queue->sent || queue_empty(queue))
         return true;
@@ -190,7 +190,7 @@ static bool begin_tls(struct client_connection *connection)
     SSL_set_alpn_protos(connection->ssl, both,
                         client->config.protocol == FLUE_CLIENT_PROBE ? sizeof both - 1 : 3);
     X509_VERIFY_PARAM *verify = SSL_get0_param(connection->ssl);
-    if (client_is_ip(name))
+    if (flue_client_is_ip(name))
         return X509_VERIFY_PARAM_set1_ip_asc(verify, name) == 1;
     X509_VERIFY_PARAM_set_hostflags(verify, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return X509_VERIFY_PARAM_set1_host(verify, name, 0) == 1 &&
@@ -206,13 +206,13 @@ static void tls_failed(struct client_connection *connection, const char *doing)
     ERR_clear_error();
     if (verdict != X509_V_OK && connection->stage == CONNECTION_HANDSHAKE &&
         SSL_get_verify_mode(connection->ssl) != SSL_VERIFY_NONE)
-        client_connection_fail(connection,
+        flue_client_connection_fail(connection,
                                "TLS: the certificate of %s does not pass for \"%s\": %s (see "
                                "tls.ca_file, tls.server_name_override)",
                                address, connection->client->target.server_name,
                                X509_verify_cert_error_string(verdict));
     else
-        client_connection_fail(connection, "TLS with %s: %s failed: %s", address, doing,
+        flue_client_connection_fail(connection, "TLS with %s: %s failed: %s", address, doing,
                                reason ? reason : "the peer closed the connection");
 }
 
@@ -228,7 +228,7 @@ static void want(struct client_connection *connection, int events)
     uv_poll_start(&connection->poll, events, on_poll);
 }
 
-void client_connection_dirty(struct client_connection *connection)
+void flue_client_connection_dirty(struct client_connection *connection)
 {
     if (connection->dirty || connection->stage == CONNECTION_CLOSED)
         return;
@@ -246,10 +246,10 @@ static void on_closed(uv_handle_t *handle)
     free(connection->queue.rescued);
     free(connection->cipher);
     free(connection);
-    client_handle_closed(client);
+    flue_client_handle_closed(client);
 }
 
-void client_connection_close(struct client_connection *connection)
+void flue_client_connection_close(struct client_connection *connection)
 {
     struct flue_client *client = connection->client;
     if (connection->stage == CONNECTION_CLOSED)
@@ -271,14 +271,14 @@ void client_connection_close(struct client_connection *connection)
     SSL_free(connection->ssl);
     connection->ssl = NULL;
     connection->address->connections--;
-    client_address_unref(connection->address);
+    flue_client_address_unref(connection->address);
     connection->address = NULL;
     uv_poll_stop(&connection->poll);
     close(connection->fd);
     uv_close((uv_handle_t *)&connection->poll, on_closed);
 }
 
-void client_connection_fail(struct client_connection *connection, const char *format, ...)
+void flue_client_connection_fail(struct client_connection *connection, const char *format, ...)
 {
     struct flue_client *client = connection->client;
     struct client_state *state;
@@ -294,18 +294,18 @@ void client_connection_fail(struct client_connection *connection, const char *fo
     if (!was_ready || (connection->answered == 0 &&
                        flue_monotonic_ns() - connection->started_ns < CLIENT_SECOND)) {
         if (!connection->address->gone)
-            client_address_failed(client, connection->address);
+            flue_client_address_failed(client, connection->address);
         client->last_error = error;
     }
     client->stale = true;
     connection->stage = CONNECTION_DRAINING;
     connection->broken = true;
     while ((state = connection->calls.first)) {
-        if (client_http2_was_sent(state) || !client_requeue(state))
-            client_finish(state, FLUE_UNAVAILABLE, "%s", error.text);
+        if (flue_client_http2_was_sent(state) || !flue_client_requeue(state))
+            flue_client_finish(state, FLUE_UNAVAILABLE, "%s", error.text);
     }
     client->scheduled = true;
-    client_connection_close(connection);
+    flue_client_connection_close(connection);
 }
 
 static void peer_closed(struct client_connection *connection, int saved_errno)
@@ -313,26 +313,26 @@ static void peer_closed(struct client_connection *connection, int saved_errno)
     const char *why = saved_errno ? strerror(saved_errno) : "closed by the peer";
     switch (connection->stage) {
     case CONNECTION_CONNECTING:
-        client_connection_fail(connection, "cannot connect to %s: %s", connection->address->text,
+        flue_client_connection_fail(connection, "cannot connect to %s: %s", connection->address->text,
                                why);
         break;
     case CONNECTION_DRAINING:
         if (connection->calls.first)
-            client_connection_fail(connection, "connection to %s: %s", connection->address->text,
+            flue_client_connection_fail(connection, "connection to %s: %s", connection->address->text,
                                    why);
         else
-            client_connection_close(connection);
+            flue_client_connection_close(connection);
         break;
     case CONNECTION_READY:
         if (!connection->calls.first && connection->answered) { /* an idle one; nothing is wrong */
             connection->client->stale = true;
-            client_connection_close(connection);
+            flue_client_connection_close(connection);
             break;
         }
-        client_connection_fail(connection, "connection to %s: %s", connection->address->text, why);
+        flue_client_connection_fail(connection, "connection to %s: %s", connection->address->text, why);
         break;
     default:
-        client_connection_fail(connection, "connection to %s: %s before it could be used%s",
+        flue_client_connection_fail(connection, "connection to %s: %s before it could be used%s",
                                connection->address->text, why,
                                connection->ssl ||
                                        connection->client->config.protocol == FLUE_CLIENT_PROBE
@@ -348,9 +348,9 @@ static void speaks_http1(struct client_connection *connection)
     struct flue_client *client = connection->client;
     connection->address->speaks = CLIENT_SPEAKS_HTTP1;
     connection->address->probe_at_ns = flue_monotonic_ns() + CLIENT_PROBE_AGAIN;
-    client_address_works(connection->address);
+    flue_client_address_works(connection->address);
     client->scheduled = true;
-    client_connection_close(connection);
+    flue_client_connection_close(connection);
 }
 
 /* nghttp2 says that it cannot go on; `error` says why. */
@@ -359,7 +359,7 @@ static void session_failed(struct client_connection *connection)
     if (connection->guess && connection->stage == CONNECTION_SETTINGS)
         speaks_http1(connection);
     else
-        client_connection_fail(connection, "%s", connection->error.text);
+        flue_client_connection_fail(connection, "%s", connection->error.text);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -459,7 +459,7 @@ static enum written write_tls(struct client_connection *connection)
     }
 }
 
-void client_connection_flush(struct client_connection *connection)
+void flue_client_connection_flush(struct client_connection *connection)
 {
     if (connection->stage == CONNECTION_CLOSED || connection->stage == CONNECTION_CONNECTING)
         return;
@@ -472,7 +472,7 @@ void client_connection_flush(struct client_connection *connection)
     }
     for (unsigned turn = 0; turn < WRITE_TURNS; turn++) {
         if (connection->broken ||
-            (queue_empty(&connection->queue) && !client_http2_fill(connection))) {
+            (queue_empty(&connection->queue) && !flue_client_http2_fill(connection))) {
             session_failed(connection);
             return;
         }
@@ -480,7 +480,7 @@ void client_connection_flush(struct client_connection *connection)
         if (idle) {
             want(connection, UV_READABLE);
             if (connection->stage == CONNECTION_DRAINING && connection->streams == 0)
-                client_connection_close(connection);
+                flue_client_connection_close(connection);
             return;
         }
         enum written result = connection->ssl ? write_tls(connection) : write_plain(connection);
@@ -498,7 +498,7 @@ void client_connection_flush(struct client_connection *connection)
 
 static bool hand_over(struct client_connection *connection, const uint8_t *data, size_t size)
 {
-    if (client_http2_receive(connection, data, size))
+    if (flue_client_http2_receive(connection, data, size))
         return true;
     session_failed(connection);
     return false;
@@ -554,7 +554,7 @@ static void read_tls(struct client_connection *connection)
             return;
     }
     if (connection->cipher_size)
-        client_connection_dirty(connection);
+        flue_client_connection_dirty(connection);
 }
 
 /* ---- getting ready -------------------------------------------------------------------------- */
@@ -563,13 +563,13 @@ static void begin_http2(struct client_connection *connection)
 {
     connection->stage = CONNECTION_SETTINGS;
     connection->heard_ns = flue_monotonic_ns();
-    if (!client_http2_begin(connection)) {
-        client_connection_fail(connection, "no memory for a connection to %s",
+    if (!flue_client_http2_begin(connection)) {
+        flue_client_connection_fail(connection, "no memory for a connection to %s",
                                connection->address->text);
         return;
     }
-    client_connection_timer(connection);
-    client_connection_dirty(connection);
+    flue_client_connection_timer(connection);
+    flue_client_connection_dirty(connection);
 }
 
 static void handshake(struct client_connection *connection)
@@ -581,7 +581,7 @@ static void handshake(struct client_connection *connection)
     if (result != 1) {
         int why = SSL_get_error(connection->ssl, result);
         if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) {
-            client_connection_flush(connection);
+            flue_client_connection_flush(connection);
             return;
         }
         if (why == SSL_ERROR_SYSCALL && saved)
@@ -623,7 +623,7 @@ static void connected(struct client_connection *connection, int status)
     }
     connection->stage = CONNECTION_HANDSHAKE;
     if (!begin_tls(connection)) {
-        client_connection_fail(connection, "no memory for TLS with %s", connection->address->text);
+        flue_client_connection_fail(connection, "no memory for TLS with %s", connection->address->text);
         return;
     }
     handshake(connection);
@@ -637,7 +637,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         connected(connection, status);
     } else if (connection->stage == CONNECTION_HANDSHAKE) {
         if (events & UV_WRITABLE)
-            client_connection_flush(connection);
+            flue_client_connection_flush(connection);
         if (connection->stage == CONNECTION_HANDSHAKE)
             handshake(connection);
     } else if (connection->stage != CONNECTION_CLOSED) {
@@ -648,16 +648,16 @@ static void on_poll(uv_poll_t *poll, int status, int events)
                 read_plain(connection);
         }
         if (connection->stage != CONNECTION_CLOSED)
-            client_connection_dirty(connection);
+            flue_client_connection_dirty(connection);
     }
-    client_run_finished(client);
+    flue_client_run_finished(client);
 }
 
 /* ---- the timer ------------------------------------------------------------------------------ */
 
 /* One timer for all: connecting, the answer to a PING, silence, idleness. It is not moved by
  * traffic; when it fires it looks at what has happened meanwhile. */
-void client_connection_timer(struct client_connection *connection)
+void flue_client_connection_timer(struct client_connection *connection)
 {
     const struct flue_client_config *config = &connection->client->config;
     uint64_t due = 0;
@@ -698,7 +698,7 @@ static void on_timer(struct flue_timer *timer)
     const struct flue_client_config *config = &client->config;
     uint64_t now = flue_monotonic_ns();
     if (connection->stage == CONNECTION_CONNECTING || connection->stage == CONNECTION_HANDSHAKE) {
-        client_connection_fail(connection, "no connection to %s within 10 s%s",
+        flue_client_connection_fail(connection, "no connection to %s within 10 s%s",
                                connection->address->text,
                                connection->stage == CONNECTION_HANDSHAKE ? " (TLS handshake)" : "");
     } else if (connection->stage == CONNECTION_SETTINGS) {
@@ -708,7 +708,7 @@ static void on_timer(struct flue_timer *timer)
         else if (connection->guess)
             speaks_http1(connection);
         else
-            client_connection_fail(connection,
+            flue_client_connection_fail(connection,
                                    "%s took the connection but sent no HTTP/2 SETTINGS within 10 s",
                                    connection->address->text);
     } else {
@@ -716,32 +716,32 @@ static void on_timer(struct flue_timer *timer)
             if (connection->heard_ns > connection->ping_sent_ns)
                 connection->ping_sent_ns = 0;
             else if (now - connection->ping_sent_ns >= (uint64_t)config->keepalive_timeout) {
-                client_connection_fail(connection, "%s did not answer a keepalive PING",
+                flue_client_connection_fail(connection, "%s did not answer a keepalive PING",
                                        connection->address->text);
-                client_run_finished(client);
+                flue_client_run_finished(client);
                 return;
             }
         } else if (config->keepalive_time > 0 &&
                    (connection->streams || config->keepalive_without_calls) &&
                    now - connection->heard_ns >= (uint64_t)config->keepalive_time) {
             connection->ping_sent_ns = now;
-            client_http2_ping(connection);
+            flue_client_http2_ping(connection);
         }
         if (connection->idle_since_ns && config->idle_timeout > 0 &&
             now - connection->idle_since_ns >= (uint64_t)config->idle_timeout) {
             connection->stage = CONNECTION_DRAINING;
             nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
-            client_connection_dirty(connection);
+            flue_client_connection_dirty(connection);
         } else {
-            client_connection_timer(connection);
+            flue_client_connection_timer(connection);
         }
     }
-    client_run_finished(client);
+    flue_client_run_finished(client);
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-struct client_connection *client_connection_open(struct flue_client *client,
+struct client_connection *flue_client_connection_open(struct flue_client *client,
                                                  struct client_address *address)
 {
     struct client_connection *connection = malloc(sizeof *connection);
@@ -768,7 +768,7 @@ struct client_connection *client_connection_open(struct flue_client *client,
     if (!saved && uv_poll_init_socket(&client->loop->uv, &connection->poll, fd) != 0)
         saved = ENOMEM;
     if (saved) {
-        client_address_failed(client, address);
+        flue_client_address_failed(client, address);
         flue_fail(&client->last_error, FLUE_UNAVAILABLE, "cannot connect to %s: %s", address->text,
                   strerror(saved));
         if (fd >= 0)
@@ -788,6 +788,6 @@ struct client_connection *client_connection_open(struct flue_client *client,
     client->connections = connection;
     client->handles++;
     want(connection, UV_WRITABLE);
-    client_connection_timer(connection);
+    flue_client_connection_timer(connection);
     return connection;
 }

@@ -64,7 +64,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (!client->http1)
         return;
     action(client->http1, sock->fd, flags);
-    client_run_finished(client);
+    flue_client_run_finished(client);
 }
 
 static void on_poll_closed(uv_handle_t *handle)
@@ -72,7 +72,7 @@ static void on_poll_closed(uv_handle_t *handle)
     struct http1_socket *sock = handle->data;
     struct flue_client *client = sock->client;
     free(sock);
-    client_handle_closed(client);
+    flue_client_handle_closed(client);
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *pointer)
@@ -124,10 +124,10 @@ static void on_timer(struct flue_timer *timer)
         (struct client_http1 *)(void *)((char *)timer - offsetof(struct client_http1, timer));
     struct flue_client *client = http1->client;
     action(http1, CURL_SOCKET_TIMEOUT, 0);
-    client_run_finished(client);
+    flue_client_run_finished(client);
 }
 
-void client_http1_turn(struct flue_client *client)
+void flue_client_http1_turn(struct flue_client *client)
 {
     struct client_http1 *http1 = client->http1;
     for (unsigned turn = 0; http1 && http1->kick && turn < 4; turn++) {
@@ -179,7 +179,7 @@ static int on_seek(void *user, curl_off_t offset, int origin)
 static size_t on_write(char *data, size_t unit, size_t count, void *user)
 {
     struct http1_request *request = user;
-    if (!request->state || !client_response_body(request->state, (uint8_t *)data, unit * count))
+    if (!request->state || !flue_client_response_body(request->state, (uint8_t *)data, unit * count))
         return 0;
     return unit * count;
 }
@@ -204,7 +204,7 @@ static size_t on_header(char *data, size_t unit, size_t count, void *user)
     if (!state->head_done && flue_bytes_starts_with(line, FLUE_BYTES("HTTP/"))) {
         uint64_t status = 0;
         size_t blank = flue_bytes_find(line, ' ');
-        client_response_reset(state);
+        flue_client_response_reset(state);
         if (blank != SIZE_MAX)
             flue_parse_u64(flue_bytes_first(flue_bytes_from(line, blank + 1), 3), &status);
         state->status = (unsigned)status;
@@ -215,7 +215,7 @@ static size_t on_header(char *data, size_t unit, size_t count, void *user)
         return size;
     struct flue_bytes name = flue_bytes_first(line, colon);
     struct flue_bytes value = flue_bytes_trim(flue_bytes_from(line, colon + 1));
-    if (!client_response_field(state, name, value))
+    if (!flue_client_response_field(state, name, value))
         return 0;
     struct flue_header *field = &state->fields[state->field_count - 1];
     for (size_t i = 0; i < field->name.size; i++) {
@@ -328,7 +328,7 @@ static struct http1_request *request_new(struct client_http1 *http1)
 /* The handle is off the multi. */
 static void request_recycle(struct client_http1 *http1, struct http1_request *request)
 {
-    client_address_unref(request->address);
+    flue_client_address_unref(request->address);
     request->address = NULL;
     request->state = NULL;
     if (http1->spare_count >= SPARE_REQUESTS) {
@@ -425,13 +425,13 @@ static bool build(struct http1_request *request, const struct client_state *stat
     return curl_easy_setopt(easy, CURLOPT_URL, text->data + url) == CURLE_OK;
 }
 
-void client_http1_start(struct client_state *state, struct client_address *address)
+void flue_client_http1_start(struct client_state *state, struct client_address *address)
 {
     struct flue_client *client = state->client;
     struct client_http1 *http1 = client->http1;
     struct http1_request *request = request_new(http1);
     if (!request) {
-        client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
+        flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
         return;
     }
     request->address = address;
@@ -441,19 +441,19 @@ void client_http1_start(struct client_state *state, struct client_address *addre
     state->slice = state->offset = 0;
     if (!build(request, state)) {
         request_recycle(http1, request);
-        client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
+        flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
         return;
     }
-    client_list_remove(state);
+    flue_client_list_remove(state);
     state->place = CLIENT_HTTP1;
     state->request = request;
     request->state = state;
-    client_list_append(&client->http1_calls, state);
+    flue_client_list_append(&client->http1_calls, state);
     if (curl_multi_add_handle(http1->multi, request->easy) != CURLM_OK)
-        client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
+        flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
 }
 
-void client_http1_abandon(struct client_state *state)
+void flue_client_http1_abandon(struct client_state *state)
 {
     struct http1_request *request = state->request;
     struct client_http1 *http1 = state->client->http1;
@@ -488,7 +488,7 @@ static void failed(struct flue_client *client, struct http1_request *request, CU
     state->sent = state->sent && !unsent;
     if (!unsent) {
         state->sent = true;
-        client_finish(state, FLUE_UNAVAILABLE, "request to \"%s\" failed: %s", client->target.label,
+        flue_client_finish(state, FLUE_UNAVAILABLE, "request to \"%s\" failed: %s", client->target.label,
                       text);
         return;
     }
@@ -498,9 +498,9 @@ static void failed(struct flue_client *client, struct http1_request *request, CU
                   ? " (see tls.ca_file, tls.server_name_override)"
                   : "");
     if (address)
-        client_address_failed(client, address);
-    if (!address || !client_requeue(state))
-        client_finish(state, FLUE_UNAVAILABLE, "%s", client->last_error.text);
+        flue_client_address_failed(client, address);
+    if (!address || !flue_client_requeue(state))
+        flue_client_finish(state, FLUE_UNAVAILABLE, "%s", client->last_error.text);
 }
 
 static void take_results(struct client_http1 *http1)
@@ -522,11 +522,11 @@ static void take_results(struct client_http1 *http1)
             request_recycle(http1, request);
         } else if (code == CURLE_OK) {
             if (request->address)
-                client_address_works(request->address);
+                flue_client_address_works(request->address);
             if (!state->head_done)
                 state->trailer_from = state->field_count;
             state->sent = true;
-            client_finish(state, FLUE_OK, "%s", "");
+            flue_client_finish(state, FLUE_OK, "%s", "");
         } else {
             failed(client, request, code);
         }
@@ -541,7 +541,7 @@ static void global_init(void)
     global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-enum flue_code client_http1_new(struct flue_client *client, struct client_http1 **out,
+enum flue_code flue_client_http1_new(struct flue_client *client, struct client_http1 **out,
                                 struct flue_error *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -568,7 +568,7 @@ enum flue_code client_http1_new(struct flue_client *client, struct client_http1 
     return FLUE_OK;
 }
 
-void client_http1_destroy(struct client_http1 *http1)
+void flue_client_http1_destroy(struct client_http1 *http1)
 {
     flue_timer_disarm(http1->client->loop, &http1->timer);
     /* Connections are closed here; on_socket takes their polls away. */

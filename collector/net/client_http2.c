@@ -28,7 +28,7 @@ static ssize_t on_read(nghttp2_session *session, int32_t stream, uint8_t *buffer
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     const struct flue_slices *body = state->call->body;
     size_t slice = state->slice, offset = state->offset, take = 0;
-    size_t vectors = client_queue_vectors_left(&connection->queue) - 4;
+    size_t vectors = flue_client_queue_vectors_left(&connection->queue) - 4;
     while (take < length && slice < body->count && vectors) {
         size_t part = body->items[slice].size - offset;
         if (part > length - take) {
@@ -61,7 +61,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     struct client_state *state = state_of(session, frame->hd.stream_id);
     if (!state)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    client_queue_copy(queue, head, 9);
+    flue_client_queue_copy(queue, head, 9);
     state->body_left -= length;
     while (length) {
         struct flue_bytes slice = state->call->body->items[state->slice];
@@ -69,7 +69,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
         if (part > length)
             part = length;
         if (part)
-            client_queue_borrow(queue, slice.data + state->offset, part);
+            flue_client_queue_borrow(queue, slice.data + state->offset, part);
         state->offset += part;
         length -= part;
         if (state->offset == slice.size) {
@@ -78,7 +78,7 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
         }
     }
     state->queued_until = queue->queued;
-    return client_queue_room(queue) ? 0 : NGHTTP2_ERR_PAUSE;
+    return flue_client_queue_room(queue) ? 0 : NGHTTP2_ERR_PAUSE;
 }
 
 static int on_before_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -92,18 +92,18 @@ static int on_before_send(nghttp2_session *session, const nghttp2_frame *frame, 
     return 0;
 }
 
-bool client_http2_was_sent(const struct client_state *state)
+bool flue_client_http2_was_sent(const struct client_state *state)
 {
     return state->connection && state->queued_from &&
            state->connection->queue.sent > state->queued_from;
 }
 
-bool client_http2_fill(struct client_connection *connection)
+bool flue_client_http2_fill(struct client_connection *connection)
 {
     struct client_queue *queue = &connection->queue;
     if (!connection->session)
         return true;
-    while (client_queue_room(queue)) {
+    while (flue_client_queue_room(queue)) {
         const uint8_t *data;
         uint64_t before = queue->queued;
         ssize_t n = nghttp2_session_mem_send(connection->session, &data);
@@ -113,7 +113,7 @@ bool client_http2_fill(struct client_connection *connection)
             return false;
         }
         if (n > 0)
-            client_queue_copy(queue, data, (size_t)n);
+            flue_client_queue_copy(queue, data, (size_t)n);
         else if (queue->queued == before)
             break;
     }
@@ -136,7 +136,7 @@ static nghttp2_nv pair(struct flue_bytes name, struct flue_bytes value)
     return (nghttp2_nv){(uint8_t *)name.data, (uint8_t *)value.data, name.size, value.size, flags};
 }
 
-bool client_http2_submit(struct client_connection *connection, struct client_state *state)
+bool flue_client_http2_submit(struct client_connection *connection, struct client_state *state)
 {
     struct flue_client *client = connection->client;
     const struct flue_call *call = state->call;
@@ -175,32 +175,32 @@ bool client_http2_submit(struct client_connection *connection, struct client_sta
                                             state->body_left ? &provider : NULL, state);
     if (stream == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE) {
         connection->stage = CONNECTION_DRAINING;
-        client_connection_dirty(connection);
+        flue_client_connection_dirty(connection);
         return false;
     }
     if (stream < 0) {
-        client_finish(state, stream == NGHTTP2_ERR_NOMEM ? FLUE_NO_MEMORY : FLUE_INVALID,
+        flue_client_finish(state, stream == NGHTTP2_ERR_NOMEM ? FLUE_NO_MEMORY : FLUE_INVALID,
                       "request cannot be sent: %s", nghttp2_strerror(stream));
         return true;
     }
-    client_list_remove(state);
+    flue_client_list_remove(state);
     state->place = CLIENT_STREAM;
     state->connection = connection;
     state->stream = stream;
     state->reset = true;
     state->slice = state->offset = 0;
     state->queued_from = state->queued_until = 0;
-    client_list_append(&connection->calls, state);
+    flue_client_list_append(&connection->calls, state);
     connection->idle_since_ns = 0;
     if (connection->streams++ == 0 && client->config.keepalive_time > 0) {
         connection->heard_ns = flue_monotonic_ns();
-        client_connection_timer(connection);
+        flue_client_connection_timer(connection);
     }
-    client_connection_dirty(connection);
+    flue_client_connection_dirty(connection);
     return true;
 }
 
-void client_http2_abandon(struct client_state *state)
+void flue_client_http2_abandon(struct client_state *state)
 {
     struct client_connection *connection = state->connection;
     if (!connection)
@@ -211,19 +211,19 @@ void client_http2_abandon(struct client_state *state)
             nghttp2_submit_rst_stream(connection->session, NGHTTP2_FLAG_NONE, state->stream,
                                       NGHTTP2_CANCEL);
     }
-    if (!client_queue_rescue(&connection->queue, state->queued_until)) {
+    if (!flue_client_queue_rescue(&connection->queue, state->queued_until)) {
         connection->broken = true;
         flue_fail(&connection->error, FLUE_UNAVAILABLE, "no memory for the output of a connection");
     }
     state->connection = NULL;
     state->stream = 0;
-    client_connection_dirty(connection);
+    flue_client_connection_dirty(connection);
 }
 
-void client_http2_ping(struct client_connection *connection)
+void flue_client_http2_ping(struct client_connection *connection)
 {
     nghttp2_submit_ping(connection->session, NGHTTP2_FLAG_NONE, NULL);
-    client_connection_dirty(connection);
+    flue_client_connection_dirty(connection);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------ */
@@ -242,7 +242,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
             state->status = (unsigned)status;
         return 0;
     }
-    client_response_field(state, flue_bytes(name, name_size), flue_bytes(value, value_size));
+    flue_client_response_field(state, flue_bytes(name, name_size), flue_bytes(value, value_size));
     return 0;
 }
 
@@ -251,7 +251,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
 {
     struct client_state *state = state_of(session, stream);
     if (state)
-        client_response_body(state, data, size);
+        flue_client_response_body(state, data, size);
     return 0;
 }
 
@@ -260,7 +260,7 @@ static void complete(struct client_connection *connection, struct client_state *
     connection->answered++;
     /* The peer may answer before it has the whole body: the rest is not sent. */
     state->reset = state->body_left > 0;
-    client_finish(state, FLUE_OK, "%s", "");
+    flue_client_finish(state, FLUE_OK, "%s", "");
 }
 
 static void on_settings(struct client_connection *connection)
@@ -275,10 +275,10 @@ static void on_settings(struct client_connection *connection)
         return;
     connection->stage = CONNECTION_READY;
     connection->address->speaks = CLIENT_SPEAKS_HTTP2;
-    client_address_works(connection->address);
+    flue_client_address_works(connection->address);
     connection->idle_since_ns = flue_monotonic_ns();
     client->connected++;
-    client_connection_timer(connection);
+    flue_client_connection_timer(connection);
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -307,7 +307,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     case NGHTTP2_PING:
         if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
             connection->ping_sent_ns = 0;
-            client_connection_timer(connection);
+            flue_client_connection_timer(connection);
         }
         break;
     case NGHTTP2_HEADERS:
@@ -315,7 +315,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         if (!state)
             break;
         if (!state->head_done && state->status >= 100 && state->status < 200) {
-            client_response_reset(state);
+            flue_client_response_reset(state);
             break;
         }
         if (!state->head_done) {
@@ -344,10 +344,10 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     connection->streams--;
     if (state) {
         bool unseen =
-            (code == NGHTTP2_REFUSED_STREAM && !state->head_done) || !client_http2_was_sent(state);
+            (code == NGHTTP2_REFUSED_STREAM && !state->head_done) || !flue_client_http2_was_sent(state);
         state->reset = false; /* it is closed already */
-        if (!unseen || !client_requeue(state))
-            client_finish(state, FLUE_UNAVAILABLE, "%s ended the call: %s",
+        if (!unseen || !flue_client_requeue(state))
+            flue_client_finish(state, FLUE_UNAVAILABLE, "%s ended the call: %s",
                           connection->address->text, nghttp2_http2_strerror(code));
     }
     if (client->pending.first)
@@ -355,9 +355,9 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     if (connection->streams == 0) {
         connection->idle_since_ns = flue_monotonic_ns();
         if (client->config.idle_timeout > 0 || client->config.keepalive_time > 0)
-            client_connection_timer(connection);
+            flue_client_connection_timer(connection);
         if (connection->stage == CONNECTION_DRAINING)
-            client_connection_dirty(connection);
+            flue_client_connection_dirty(connection);
     }
     return 0;
 }
@@ -373,7 +373,7 @@ static int on_error(nghttp2_session *session, int code, const char *message, siz
     return 0;
 }
 
-bool client_http2_receive(struct client_connection *connection, const uint8_t *data, size_t size)
+bool flue_client_http2_receive(struct client_connection *connection, const uint8_t *data, size_t size)
 {
     connection->heard_ns = flue_monotonic_ns();
     ssize_t n = nghttp2_session_mem_recv(connection->session, data, size);
@@ -390,7 +390,7 @@ bool client_http2_receive(struct client_connection *connection, const uint8_t *d
 
 /* ---- sessions ------------------------------------------------------------------------------- */
 
-enum flue_code client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error)
+enum flue_code flue_client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error)
 {
     nghttp2_session_callbacks *callbacks;
     if (nghttp2_session_callbacks_new(&callbacks) != 0)
@@ -407,7 +407,7 @@ enum flue_code client_http2_callbacks(nghttp2_session_callbacks **out, struct fl
     return FLUE_OK;
 }
 
-bool client_http2_begin(struct client_connection *connection)
+bool flue_client_http2_begin(struct client_connection *connection)
 {
     struct flue_client *client = connection->client;
     size_t window = client->config.response_limit;

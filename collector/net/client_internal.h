@@ -184,78 +184,78 @@ struct flue_client {
 };
 
 /* client.c */
-void client_schedule(struct flue_client *client);
+void flue_client_schedule(struct flue_client *client);
 /* Takes the state off whatever list it is on and gives the answer: the response as it stands with
- * code FLUE_OK, else the failure. done runs later, by client_run_finished. */
-void client_finish(struct client_state *state, enum flue_code code, const char *format, ...)
+ * code FLUE_OK, else the failure. done runs later, by flue_client_run_finished. */
+void flue_client_finish(struct client_state *state, enum flue_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Back to the front of the queue; false (nothing done) when it was sent again too often. */
-bool client_requeue(struct client_state *state);
-void client_run_finished(struct flue_client *client);
-void client_handle_closed(struct flue_client *client);
-void client_list_remove(struct client_state *state);
-void client_list_append(struct client_list *list, struct client_state *state);
+bool flue_client_requeue(struct client_state *state);
+void flue_client_run_finished(struct flue_client *client);
+void flue_client_handle_closed(struct flue_client *client);
+void flue_client_list_remove(struct client_state *state);
+void flue_client_list_append(struct client_list *list, struct client_state *state);
 /* The response as it comes in. False: over a limit or no memory, the state is finished. */
-bool client_response_field(struct client_state *state, struct flue_bytes name,
+bool flue_client_response_field(struct client_state *state, struct flue_bytes name,
                            struct flue_bytes value);
-bool client_response_body(struct client_state *state, const uint8_t *data, size_t size);
-void client_response_reset(struct client_state *state); /* after a 1xx, before a resend */
+bool flue_client_response_body(struct client_state *state, const uint8_t *data, size_t size);
+void flue_client_response_reset(struct client_state *state); /* after a 1xx, before a resend */
 
 /* client_address.c */
-enum flue_code client_target_parse(const struct flue_client_config *config,
+enum flue_code flue_client_target_parse(const struct flue_client_config *config,
                                    struct client_target *target, struct flue_error *error);
-void client_target_free(struct client_target *target);
+void flue_client_target_free(struct client_target *target);
 /* True: there are addresses to try. False: they are being looked for, or *failed. */
-bool client_addresses_ready(struct flue_client *client, bool *failed);
-void client_addresses_free(struct flue_client *client);
-void client_address_failed(struct flue_client *client, struct client_address *address);
-void client_address_works(struct client_address *address);
-void client_address_unref(struct client_address *address);
-bool client_is_ip(const char *host);
+bool flue_client_addresses_ready(struct flue_client *client, bool *failed);
+void flue_client_addresses_free(struct flue_client *client);
+void flue_client_address_failed(struct flue_client *client, struct client_address *address);
+void flue_client_address_works(struct client_address *address);
+void flue_client_address_unref(struct client_address *address);
+bool flue_client_is_ip(const char *host);
 
 /* client_connection.c */
-struct client_connection *client_connection_open(struct flue_client *client,
+struct client_connection *flue_client_connection_open(struct flue_client *client,
                                                  struct client_address *address);
-void client_connection_flush(struct client_connection *connection);
-void client_connection_dirty(struct client_connection *connection);
+void flue_client_connection_flush(struct client_connection *connection);
+void flue_client_connection_dirty(struct client_connection *connection);
 /* Its calls are sent again or fail with the text. Not from within nghttp2's callbacks. */
-void client_connection_fail(struct client_connection *connection, const char *format, ...)
+void flue_client_connection_fail(struct client_connection *connection, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void client_connection_close(struct client_connection *connection);
-void client_connection_timer(struct client_connection *connection);
-size_t client_queue_vectors_left(const struct client_queue *queue);
-bool client_queue_room(const struct client_queue *queue);
-void client_queue_copy(struct client_queue *queue, const uint8_t *data, size_t size);
-void client_queue_borrow(struct client_queue *queue, const uint8_t *data, size_t size);
+void flue_client_connection_close(struct client_connection *connection);
+void flue_client_connection_timer(struct client_connection *connection);
+size_t flue_client_queue_vectors_left(const struct client_queue *queue);
+bool flue_client_queue_room(const struct client_queue *queue);
+void flue_client_queue_copy(struct client_queue *queue, const uint8_t *data, size_t size);
+void flue_client_queue_borrow(struct client_queue *queue, const uint8_t *data, size_t size);
 /* The bytes in the queue up to `until` are given back to their owner: copied if not yet written.
  * False: no memory, the connection cannot go on. */
-bool client_queue_rescue(struct client_queue *queue, uint64_t until);
+bool flue_client_queue_rescue(struct client_queue *queue, uint64_t until);
 
 /* client_http2.c */
-enum flue_code client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error);
+enum flue_code flue_client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error);
 /* The peer is connected: begin the session. */
-bool client_http2_begin(struct client_connection *connection);
+bool flue_client_http2_begin(struct client_connection *connection);
 /* False: the connection is to be failed, `error` says why. */
-bool client_http2_receive(struct client_connection *connection, const uint8_t *data, size_t size);
+bool flue_client_http2_receive(struct client_connection *connection, const uint8_t *data, size_t size);
 /* Moves frames into the empty queue. False: as above. */
-bool client_http2_fill(struct client_connection *connection);
+bool flue_client_http2_fill(struct client_connection *connection);
 /* False: this connection takes no more calls. */
-bool client_http2_submit(struct client_connection *connection, struct client_state *state);
-void client_http2_abandon(struct client_state *state);
-void client_http2_ping(struct client_connection *connection);
+bool flue_client_http2_submit(struct client_connection *connection, struct client_state *state);
+void flue_client_http2_abandon(struct client_state *state);
+void flue_client_http2_ping(struct client_connection *connection);
 /* Any of its bytes may have reached the peer. */
-bool client_http2_was_sent(const struct client_state *state);
+bool flue_client_http2_was_sent(const struct client_state *state);
 
 /* client_http1.c */
-enum flue_code client_http1_new(struct flue_client *client, struct client_http1 **out,
+enum flue_code flue_client_http1_new(struct flue_client *client, struct client_http1 **out,
                                 struct flue_error *error);
-void client_http1_destroy(struct client_http1 *http1);
-void client_http1_start(struct client_state *state, struct client_address *address);
-void client_http1_abandon(struct client_state *state);
+void flue_client_http1_destroy(struct client_http1 *http1);
+void flue_client_http1_start(struct client_state *state, struct client_address *address);
+void flue_client_http1_abandon(struct client_state *state);
 /* Those that ended inside libcurl's callbacks. */
-void client_http1_turn(struct flue_client *client);
+void flue_client_http1_turn(struct flue_client *client);
 
 /* client_result.c */
-bool client_field_ok(struct flue_bytes value); /* no CR, LF, NUL */
+bool flue_client_field_ok(struct flue_bytes value); /* no CR, LF, NUL */
 
 #endif

@@ -12,7 +12,7 @@
 #define RETRY_MOST_MS (3600u * 1000)
 #define MESSAGE_MOST  320
 
-bool client_field_ok(struct flue_bytes value)
+bool flue_client_field_ok(struct flue_bytes value)
 {
     for (size_t i = 0; i < value.size; i++)
         if ((value.data[i] < ' ' && value.data[i] != '\t') || value.data[i] == 0x7f)

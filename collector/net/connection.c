@@ -37,7 +37,7 @@ static int bio_write(BIO *bio, const char *from, size_t size, size_t *written)
 {
     struct flue_connection *connection = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (!flue_out_write(&connection->out, flue_bytes(from, size)))
+    if (!flue_outqueue_write(&connection->out, flue_bytes(from, size)))
         return 0;
     *written = size;
     return 1;
@@ -233,7 +233,7 @@ static void receive(struct flue_connection *connection)
 
 /* ---- output ------------------------------------------------------------------------------------- */
 
-struct flue_out *flue_connection_out(struct flue_connection *connection)
+struct flue_outqueue *flue_connection_out(struct flue_connection *connection)
 {
     return connection->ssl ? &connection->plain : &connection->out;
 }
@@ -258,13 +258,13 @@ static bool encrypt(struct flue_connection *connection)
     while (connection->plain.bytes && connection->handshaken &&
            connection->out.bytes < FLUE_OUT_HIGH) {
         uint8_t piece[TLS_PIECE];
-        size_t size = flue_out_peek(&connection->plain, piece, sizeof piece), written = 0;
+        size_t size = flue_outqueue_peek(&connection->plain, piece, sizeof piece), written = 0;
         ERR_clear_error();
         if (SSL_write_ex(connection->ssl, piece, size, &written) != 1) {
             ERR_clear_error();
             return false;
         }
-        flue_out_take(&connection->plain, written);
+        flue_outqueue_take(&connection->plain, written);
     }
     return true;
 }
@@ -357,7 +357,7 @@ static bool end_output(struct flue_connection *connection)
     if (connection->ssl && connection->handshaken) {
         SSL_shutdown(connection->ssl);
         ERR_clear_error();
-        if (flue_out_send(&connection->out, connection->fd) < 0)
+        if (flue_outqueue_send(&connection->out, connection->fd) < 0)
             return false;
     }
     shutdown(connection->fd, SHUT_WR);
@@ -379,7 +379,7 @@ static bool flush(struct flue_connection *connection)
             goto broken;
         if (!connection->out.bytes)
             break;
-        long sent = flue_out_send(&connection->out, connection->fd);
+        long sent = flue_outqueue_send(&connection->out, connection->fd);
         if (sent < 0)
             goto broken;
         if (connection->out.bytes == 0)

@@ -86,11 +86,11 @@ struct flue_connection {
     uint64_t linger_ns;
     size_t drained;
     struct flue_timer timer;
-    struct flue_out out; /* to the socket */
+    struct flue_outqueue out; /* to the socket */
     SSL *ssl;
     bool handshaken;
     struct flue_bytes tls_in; /* received, not yet decrypted; empty between events */
-    struct flue_out plain;    /* not yet encrypted */
+    struct flue_outqueue plain;    /* not yet encrypted */
 };
 
 extern const struct flue_session_ops flue_http1_session_ops;
@@ -103,7 +103,7 @@ void flue_connection_open(struct flue_loop_server *server, struct flue_listener 
                           const char *peer);
 void flue_connection_dirty(struct flue_connection *connection);
 /* What the session writes: encrypted on the way out where TLS is on. */
-struct flue_out *flue_connection_out(struct flue_connection *connection);
+struct flue_outqueue *flue_connection_out(struct flue_connection *connection);
 /* Sends what is queued, ends our side, drains the peer's a little, closes. */
 void flue_connection_finish(struct flue_connection *connection);
 

@@ -69,7 +69,7 @@ static const char *reason_phrase(unsigned status)
 
 static bool write_text(struct flue_connection *connection, const char *text)
 {
-    return flue_out_write(flue_connection_out(connection), flue_bytes_of(text));
+    return flue_outqueue_write(flue_connection_out(connection), flue_bytes_of(text));
 }
 
 /* ---- answers ------------------------------------------------------------------------------------ */
@@ -77,23 +77,23 @@ static bool write_text(struct flue_connection *connection, const char *text)
 static bool write_head(struct flue_connection *connection, unsigned status,
                        const struct flue_header *headers, size_t count, const char *option)
 {
-    struct flue_out *out = flue_connection_out(connection);
+    struct flue_outqueue *out = flue_connection_out(connection);
     char line[80];
     snprintf(line, sizeof line, "HTTP/1.1 %u %s\r\n", status, reason_phrase(status));
     bool good = write_text(connection, line);
     for (size_t i = 0; i < count; i++)
-        good = good && flue_out_write(out, headers[i].name) && write_text(connection, ": ") &&
-               flue_out_write(out, headers[i].value) && write_text(connection, "\r\n");
+        good = good && flue_outqueue_write(out, headers[i].name) && write_text(connection, ": ") &&
+               flue_outqueue_write(out, headers[i].value) && write_text(connection, "\r\n");
     return good && write_text(connection, option) && write_text(connection, "\r\n");
 }
 
 static bool write_body(struct flue_connection *connection, struct flue_bytes body)
 {
-    struct flue_out *out = flue_connection_out(connection);
-    if (body.size <= FLUE_OUT_CHUNK)
-        return flue_out_write(out, body);
+    struct flue_outqueue *out = flue_connection_out(connection);
+    if (body.size <= FLUE_OUTQUEUE_CHUNK)
+        return flue_outqueue_write(out, body);
     struct flue_block *block = flue_block_copy(NULL, body);
-    bool good = block && flue_out_block(out, block, flue_block_bytes(block));
+    bool good = block && flue_outqueue_block(out, block, flue_block_bytes(block));
     flue_block_unref(block);
     return good;
 }

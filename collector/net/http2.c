@@ -311,11 +311,11 @@ static ssize_t read_answer(nghttp2_session *nghttp2, int32_t stream, uint8_t *to
 static int send_data(nghttp2_session *nghttp2, nghttp2_frame *frame, const uint8_t *head,
                      size_t size, nghttp2_data_source *source, void *arg)
 {
-    struct flue_out *out = flue_connection_out(arg);
+    struct flue_outqueue *out = flue_connection_out(arg);
     struct flue_exchange *exchange = source->ptr;
     struct flue_block *answer = exchange->answer;
-    if (!flue_out_write(out, flue_bytes(head, 9)) ||
-        !flue_out_block(out, answer, flue_bytes(answer->data + exchange->answer_at, size)))
+    if (!flue_outqueue_write(out, flue_bytes(head, 9)) ||
+        !flue_outqueue_block(out, answer, flue_bytes(answer->data + exchange->answer_at, size)))
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     exchange->answer_at += size;
     return 0;
@@ -400,7 +400,7 @@ static void respond(struct flue_connection *connection, struct flue_exchange *ex
 static bool pump(struct flue_connection *connection)
 {
     struct session *session = session_of(connection);
-    struct flue_out *out = flue_connection_out(connection);
+    struct flue_outqueue *out = flue_connection_out(connection);
     while (out->bytes < FLUE_OUT_HIGH) {
         const uint8_t *data;
         ssize_t size = nghttp2_session_mem_send(session->nghttp2, &data);
@@ -408,7 +408,7 @@ static bool pump(struct flue_connection *connection)
             return false;
         if (size == 0)
             return true;
-        if (!flue_out_write(out, flue_bytes(data, (size_t)size)))
+        if (!flue_outqueue_write(out, flue_bytes(data, (size_t)size)))
             return false;
     }
     return true;

@@ -7,17 +7,17 @@
 
 #define SEGMENTS_PER_SEND 64
 
-struct flue_out_chunk {
+struct flue_outqueue_chunk {
     size_t size;
-    uint8_t data[FLUE_OUT_CHUNK];
+    uint8_t data[FLUE_OUTQUEUE_CHUNK];
 };
 
-static struct flue_out_segment *last(struct flue_out *out)
+static struct flue_outqueue_segment *last(struct flue_outqueue *out)
 {
     return out->count ? &out->items[out->head + out->count - 1] : NULL;
 }
 
-static struct flue_out_segment *push(struct flue_out *out)
+static struct flue_outqueue_segment *push(struct flue_outqueue *out)
 {
     if (out->head + out->count == out->room) {
         if (out->head > out->room / 2) {
@@ -25,24 +25,24 @@ static struct flue_out_segment *push(struct flue_out *out)
             out->head = 0;
         } else {
             size_t room = out->room ? out->room * 2 : 8;
-            struct flue_out_segment *items = realloc(out->items, room * sizeof *items);
+            struct flue_outqueue_segment *items = realloc(out->items, room * sizeof *items);
             if (!items)
                 return NULL;
             out->items = items;
             out->room = room;
         }
     }
-    struct flue_out_segment *segment = &out->items[out->head + out->count++];
+    struct flue_outqueue_segment *segment = &out->items[out->head + out->count++];
     memset(segment, 0, sizeof *segment);
     return segment;
 }
 
-bool flue_out_write(struct flue_out *out, struct flue_bytes b)
+bool flue_outqueue_write(struct flue_outqueue *out, struct flue_bytes b)
 {
     while (b.size) {
-        struct flue_out_segment *tail = last(out);
-        if (!tail || !tail->chunk || tail->chunk->size == FLUE_OUT_CHUNK) {
-            struct flue_out_chunk *chunk = malloc(sizeof *chunk);
+        struct flue_outqueue_segment *tail = last(out);
+        if (!tail || !tail->chunk || tail->chunk->size == FLUE_OUTQUEUE_CHUNK) {
+            struct flue_outqueue_chunk *chunk = malloc(sizeof *chunk);
             if (!chunk)
                 return false;
             tail = push(out);
@@ -54,7 +54,7 @@ bool flue_out_write(struct flue_out *out, struct flue_bytes b)
             tail->chunk = chunk;
             tail->data = chunk->data;
         }
-        size_t size = FLUE_OUT_CHUNK - tail->chunk->size;
+        size_t size = FLUE_OUTQUEUE_CHUNK - tail->chunk->size;
         if (size > b.size)
             size = b.size;
         memcpy(tail->chunk->data + tail->chunk->size, b.data, size);
@@ -66,11 +66,11 @@ bool flue_out_write(struct flue_out *out, struct flue_bytes b)
     return true;
 }
 
-bool flue_out_block(struct flue_out *out, struct flue_block *block, struct flue_bytes b)
+bool flue_outqueue_block(struct flue_outqueue *out, struct flue_block *block, struct flue_bytes b)
 {
     if (b.size == 0)
         return true;
-    struct flue_out_segment *segment = push(out);
+    struct flue_outqueue_segment *segment = push(out);
     if (!segment)
         return false;
     segment->data = b.data;
@@ -80,17 +80,17 @@ bool flue_out_block(struct flue_out *out, struct flue_block *block, struct flue_
     return true;
 }
 
-static void release(struct flue_out_segment *segment)
+static void release(struct flue_outqueue_segment *segment)
 {
     free(segment->chunk);
     flue_block_unref(segment->block);
 }
 
-void flue_out_take(struct flue_out *out, size_t size)
+void flue_outqueue_take(struct flue_outqueue *out, size_t size)
 {
     out->bytes -= size;
     while (size) {
-        struct flue_out_segment *first = &out->items[out->head];
+        struct flue_outqueue_segment *first = &out->items[out->head];
         if (size < first->size) {
             first->data += size;
             first->size -= size;
@@ -105,11 +105,11 @@ void flue_out_take(struct flue_out *out, size_t size)
         out->head = 0;
 }
 
-size_t flue_out_peek(const struct flue_out *out, uint8_t *to, size_t room)
+size_t flue_outqueue_peek(const struct flue_outqueue *out, uint8_t *to, size_t room)
 {
     size_t copied = 0;
     for (size_t i = 0; i < out->count && copied < room; i++) {
-        const struct flue_out_segment *segment = &out->items[out->head + i];
+        const struct flue_outqueue_segment *segment = &out->items[out->head + i];
         size_t size = segment->size < room - copied ? segment->size : room - copied;
         memcpy(to + copied, segment->data, size);
         copied += size;
@@ -117,14 +117,14 @@ size_t flue_out_peek(const struct flue_out *out, uint8_t *to, size_t room)
     return copied;
 }
 
-long flue_out_send(struct flue_out *out, int fd)
+long flue_outqueue_send(struct flue_outqueue *out, int fd)
 {
     long sent = 0;
     while (out->count) {
         struct iovec vectors[SEGMENTS_PER_SEND];
         size_t count = out->count < SEGMENTS_PER_SEND ? out->count : SEGMENTS_PER_SEND, total = 0;
         for (size_t i = 0; i < count; i++) {
-            const struct flue_out_segment *segment = &out->items[out->head + i];
+            const struct flue_outqueue_segment *segment = &out->items[out->head + i];
             vectors[i] = (struct iovec){(void *)(uintptr_t)segment->data, segment->size};
             total += segment->size;
         }
@@ -135,7 +135,7 @@ long flue_out_send(struct flue_out *out, int fd)
                 continue;
             return errno == EAGAIN || errno == EWOULDBLOCK ? sent : -1;
         }
-        flue_out_take(out, (size_t)size);
+        flue_outqueue_take(out, (size_t)size);
         sent += size;
         if ((size_t)size < total)
             break;
@@ -143,7 +143,7 @@ long flue_out_send(struct flue_out *out, int fd)
     return sent;
 }
 
-void flue_outqueue_destroy(struct flue_out *out)
+void flue_outqueue_destroy(struct flue_outqueue *out)
 {
     for (size_t i = 0; i < out->count; i++)
         release(&out->items[out->head + i]);

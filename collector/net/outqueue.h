@@ -7,30 +7,30 @@
 
 #include "collector/base/block.h"
 
-#define FLUE_OUT_CHUNK (16u * 1024)
+#define FLUE_OUTQUEUE_CHUNK (16u * 1024)
 
-struct flue_out_chunk;
-struct flue_out_segment {
+struct flue_outqueue_chunk;
+struct flue_outqueue_segment {
     const uint8_t *data;
     size_t size;
-    struct flue_out_chunk *chunk; /* small writes live in it, or ... */
+    struct flue_outqueue_chunk *chunk; /* small writes live in it, or ... */
     struct flue_block *block;     /* ... the reference that keeps them */
 };
-struct flue_out {
-    struct flue_out_segment *items;
+struct flue_outqueue {
+    struct flue_outqueue_segment *items;
     size_t head, count, room;
     size_t bytes; /* waiting */
 };
 
 /* Copies. False without memory: the stream is broken then, close it. */
-bool flue_out_write(struct flue_out *out, struct flue_bytes b);
+bool flue_outqueue_write(struct flue_outqueue *out, struct flue_bytes b);
 /* `b` lies in `block`; takes a reference of its own. */
-bool flue_out_block(struct flue_out *out, struct flue_block *block, struct flue_bytes b);
+bool flue_outqueue_block(struct flue_outqueue *out, struct flue_block *block, struct flue_bytes b);
 /* Sends what the socket takes: bytes sent (0: it is full), or -1 with errno. */
-long flue_out_send(struct flue_out *out, int fd);
-/* Copies up to `room` bytes from the front without taking them; then flue_out_take. */
-size_t flue_out_peek(const struct flue_out *out, uint8_t *to, size_t room);
-void flue_out_take(struct flue_out *out, size_t size);
-void flue_outqueue_destroy(struct flue_out *out);
+long flue_outqueue_send(struct flue_outqueue *out, int fd);
+/* Copies up to `room` bytes from the front without taking them; then flue_outqueue_take. */
+size_t flue_outqueue_peek(const struct flue_outqueue *out, uint8_t *to, size_t room);
+void flue_outqueue_take(struct flue_outqueue *out, size_t size);
+void flue_outqueue_destroy(struct flue_outqueue *out);
 
 #endif

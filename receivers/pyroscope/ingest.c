@@ -137,9 +137,9 @@ static enum flue_code read_form(struct ingest *ingest, struct flue_bytes content
         flue_multipart_read(content_type, flue_block_bytes(ingest->body.block), &form, error);
     if (code != FLUE_OK)
         return code;
-    const struct flue_part *profile = flue_multipart_part(&form, "profile");
-    const struct flue_part *previous = flue_multipart_part(&form, "prev_profile");
-    const struct flue_part *config = flue_multipart_part(&form, "sample_type_config");
+    const struct flue_form_part *profile = flue_multipart_part(&form, "profile");
+    const struct flue_form_part *previous = flue_multipart_part(&form, "prev_profile");
+    const struct flue_form_part *config = flue_multipart_part(&form, "sample_type_config");
     if (!profile && flue_multipart_part(&form, "jfr"))
         return other_format("jfr", error);
     if (!profile)
@@ -296,7 +296,7 @@ static void head(struct flue_request *request, void *arg)
     flue_request_admit(request, ingest->parsed.account, 0);
 }
 
-void pyroscope_ingest_route(struct pyroscope *receiver, const char *path, struct flue_route *route)
+void flue_pyroscope_ingest_route(struct pyroscope *receiver, const char *path, struct flue_route *route)
 {
     *route = (struct flue_route){.method = "POST", .path = path, .arg = receiver, .head = head,
                                  .body = body, .refuse = refuse};

@@ -39,7 +39,7 @@ static struct flue_bytes parameter(struct flue_bytes header, const char *key)
     return flue_bytes(NULL, 0);
 }
 
-static enum flue_code headers_of(struct flue_bytes headers, struct flue_part *part, size_t number,
+static enum flue_code headers_of(struct flue_bytes headers, struct flue_form_part *part, size_t number,
                                  struct flue_error *error)
 {
     bool disposed = false;
@@ -109,8 +109,8 @@ enum flue_code flue_multipart_read(struct flue_bytes content_type, struct flue_b
             return flue_fail(error, FLUE_INVALID,
                              "multipart: the headers of part %zu do not end within %d bytes",
                              out->count + 1, MAX_HEADERS);
-        struct flue_part *part = &out->parts[out->count++];
-        *part = (struct flue_part){0};
+        struct flue_form_part *part = &out->parts[out->count++];
+        *part = (struct flue_form_part){0};
         enum flue_code code =
             headers_of(flue_bytes_first(body, (size_t)(blank - body.data)), part, out->count, error);
         if (code != FLUE_OK)
@@ -127,7 +127,7 @@ enum flue_code flue_multipart_read(struct flue_bytes content_type, struct flue_b
     }
 }
 
-const struct flue_part *flue_multipart_part(const struct flue_multipart *parts, const char *name)
+const struct flue_form_part *flue_multipart_part(const struct flue_multipart *parts, const char *name)
 {
     for (size_t i = 0; i < parts->count; i++)
         if (flue_bytes_is(parts->parts[i].name, name))

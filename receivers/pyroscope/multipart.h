@@ -12,18 +12,18 @@
 
 #define FLUE_MULTIPART_MAX_PARTS 16
 
-struct flue_part {
+struct flue_form_part {
     struct flue_bytes name, content_type, content;
     bool file; /* has a file name */
 };
 struct flue_multipart {
-    struct flue_part parts[FLUE_MULTIPART_MAX_PARTS];
+    struct flue_form_part parts[FLUE_MULTIPART_MAX_PARTS];
     size_t count;
 };
 
 enum flue_code flue_multipart_read(struct flue_bytes content_type, struct flue_bytes body,
                                    struct flue_multipart *out, struct flue_error *error);
 /* The first part of a name, or NULL. */
-const struct flue_part *flue_multipart_part(const struct flue_multipart *parts, const char *name);
+const struct flue_form_part *flue_multipart_part(const struct flue_multipart *parts, const char *name);
 
 #endif

@@ -122,7 +122,7 @@ static void refused(void *arg, const struct flue_error *error)
     flue_intake_count_refusal(&((struct pyroscope *)arg)->intake, error->code);
 }
 
-void pyroscope_push_route(struct pyroscope *receiver, struct flue_route *route)
+void flue_pyroscope_push_route(struct pyroscope *receiver, struct flue_route *route)
 {
     receiver->service = (struct flue_rpc_service){
         .path = PUSH_PATH,

@@ -68,9 +68,9 @@ static enum flue_code start(void *instance, struct flue_error *error)
     struct pyroscope *receiver = instance;
     if (!receiver->intake.consumer)
         return FLUE_OK;
-    pyroscope_ingest_route(receiver, "/ingest", &receiver->routes[0]);
-    pyroscope_ingest_route(receiver, "/pyroscope/ingest", &receiver->routes[1]);
-    pyroscope_push_route(receiver, &receiver->routes[2]);
+    flue_pyroscope_ingest_route(receiver, "/ingest", &receiver->routes[0]);
+    flue_pyroscope_ingest_route(receiver, "/pyroscope/ingest", &receiver->routes[1]);
+    flue_pyroscope_push_route(receiver, &receiver->routes[2]);
     return flue_server_add(receiver->servers, receiver->intake.receiver, &receiver->config->server,
                            receiver->routes, 3, error);
 }
