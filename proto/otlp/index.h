@@ -247,7 +247,8 @@ uint8_t *flue_otlp_attribute_write(uint8_t *at, uint32_t field,
 /* ------------------------------------------------------------------- editing */
 
 /* All need the only reference (flue_payload_shared is false); they drop `other_form`. Bytes given are
- * copied into the overlay unless said. On failure nothing has changed. */
+ * copied into the overlay unless said. On failure nothing has changed, but for attributes: of those some
+ * may already be set or gone, so whoever edits gives the payload up with the error. */
 
 /* Appends a row (content of the message, or the string); *index is its number. An empty table gets
  * its zero row first. */
