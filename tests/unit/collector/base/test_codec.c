@@ -218,6 +218,22 @@ static void agrees_with_zlib(void **state)
     }
 }
 
+/* As the writer of a small body makes them: a few tiny pieces, then the rest. */
+static void tiny_pieces_pack_as_one(void **state)
+{
+    struct flue_bytes pieces[] = {flue_bytes(text, 3), flue_bytes(text + 3, 30),
+                                  flue_bytes(text + 33, 9967)};
+    const struct flue_slices cut = {.items = pieces, .count = 3, .room = 3, .total = 10000};
+    struct flue_block *whole = pack(FLUE_GZIP, FLUE_LEVEL_DEFAULT, text, 10000, 1), *block = NULL;
+    struct flue_error error;
+
+    assert_int_equal(flue_deflate(FLUE_GZIP, FLUE_LEVEL_DEFAULT, &cut, &block, &error), FLUE_OK);
+    assert_int_equal(block->size, whole->size);
+    assert_true(block->size < 6000);
+    flue_block_unref(block);
+    flue_block_unref(whole);
+}
+
 static void wrong_levels(void **state)
 {
     struct flue_bytes item = FLUE_BYTES("x");
@@ -582,6 +598,7 @@ int main(void)
         cmocka_unit_test(names),
         cmocka_unit_test(there_and_back),
         cmocka_unit_test(agrees_with_zlib),
+        cmocka_unit_test(tiny_pieces_pack_as_one),
         cmocka_unit_test(wrong_levels),
         cmocka_unit_test(several_members),
         cmocka_unit_test(empty_members_without_end),
