@@ -241,8 +241,8 @@ static enum flue_code write_object(const struct flue_archive_object *object, con
         content = flue_block_bytes(packed);
     }
     memcpy(path + base, ".json", 6);
-    code = write_file(path, flue_bytes(object->manifest, object->manifest_size),
-                      directory_mode, error);
+    code = write_file(path, flue_bytes(object->manifest, object->manifest_size), directory_mode,
+                      error);
     if (!code) {
         memcpy(path + base, ".pb.gz", 7);
         code = write_file(path, content, directory_mode, error);

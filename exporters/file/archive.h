@@ -3,10 +3,11 @@
  *   {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/{time}-{hash}.pb.gz     the profile, gzip
  *   {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/{time}-{hash}.json      what it is
  *
- * dt and hour are of the profile's own time in UTC (time of receipt where it has none), {time} is that
- * time in nanoseconds, {hash} the first 16 digits of the SHA-256 over labels and profile: the key is a
- * function of the content, so a repeated write replaces itself. Each file is written under a temporary
- * name, synced, and renamed; the manifest first, so that an object that can be seen has one.
+ * dt and hour are of the profile's own time in UTC (time of receipt where it has none), {time} is
+ * that time in nanoseconds, {hash} the first 16 digits of the SHA-256 over labels and profile: the
+ * key is a function of the content, so a repeated write replaces itself. Each file is written under
+ * a temporary name, synced, and renamed; the manifest first, so that an object that can be seen has
+ * one.
  */
 #ifndef EXPORTERS_FILE_ARCHIVE_H
 #define EXPORTERS_FILE_ARCHIVE_H

@@ -1,9 +1,10 @@
 /* file.c: keep profiles in the local file system.
  *
- * Two ways: `layout: pprof` writes one object per profile exactly as object storage has it (archive.h);
- * otherwise messages go one behind the other into one file, in the Collector's form (stream.h).
- * A batch is acknowledged when its bytes have been written (layout pprof: and synced). What must be
- * computed from the payload is computed on the loop; what blocks runs on the pool.
+ * Two ways: `layout: pprof` writes one object per profile exactly as object storage has it
+ * (archive.h); otherwise messages go one behind the other into one file, in the Collector's form
+ * (stream.h), or into one file for every value of an attribute (groups.h). A batch is acknowledged
+ * when its bytes have been written (layout pprof: and synced). What must be computed from the
+ * payload is computed on the loop; what blocks runs on the pool.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "collector/component.h"
 #include "collector/pipeline/exporter.h"
 #include "exporters/file/archive.h"
+#include "exporters/file/groups.h"
 #include "exporters/file/path.h"
 #include "exporters/file/stream.h"
 #include "proto/convert/convert.h"
@@ -30,13 +32,29 @@ struct file_rotation {
     int64_t max_megabytes, max_days, max_backups;
     bool localtime;
 };
+struct file_group_by {
+    bool enabled;
+    const char *resource_attribute;
+    int64_t max_open_files;
+};
 struct file_config {
     const char *path;
     int layout, format, compression;
     bool append, create_directory;
     const char *directory_permissions;
     const struct file_rotation *rotation;
+    struct file_group_by group_by;
 };
+static const struct flue_field group_by_fields[] = {
+    FLUE_BOOL(struct file_group_by, enabled,
+              .help =
+                  "a file for every value of a resource attribute, which takes the place of the "
+                  "one * in `path`; files are appended to"),
+    FLUE_STRING(struct file_group_by, resource_attribute, .def = "fileexporter.path_segment",
+                .help = "the attribute; resources without it go to MISSING"),
+    FLUE_INT(struct file_group_by, max_open_files, .def = "100", .minimum = 1, .maximum = 10000,
+             .help = "files open at a time"),
+    FLUE_FIELDS_END};
 static const struct flue_field rotation_fields[] = {
     FLUE_INT(struct file_rotation, max_megabytes, .def = "100", .maximum = 1 << 20, .unit = "MiB",
              .help = "size at which a new file is begun; 0: never"),
@@ -54,8 +72,9 @@ static const struct flue_field file_fields[] = {
     FLUE_STRING(struct file_config, path, .required = true,
                 .help = "the file; with layout pprof the folder of the archive"),
     FLUE_ENUM(struct file_config, layout, .choices = layouts,
-              .help = "stream: messages in one file, as the Collector writes them; pprof: one object "
-                      "per profile under {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/"),
+              .help =
+                  "stream: messages in one file, as the Collector writes them; pprof: one object "
+                  "per profile under {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/"),
     FLUE_ENUM(struct file_config, format, .choices = formats,
               .help = "layout stream: OTLP/JSON lines, or length-prefixed protobuf"),
     FLUE_ENUM(struct file_config, compression, .choices = compressions,
@@ -67,12 +86,15 @@ static const struct flue_field file_fields[] = {
                 .help = "octal mode of folders that are made"),
     FLUE_OPTIONAL(struct file_config, rotation, struct file_rotation, rotation_fields,
                   .help = "layout stream: begin a new file by size"),
+    FLUE_BLOCK(struct file_config, group_by, struct file_group_by, group_by_fields,
+               .help = "layout stream: several files"),
     FLUE_IGNORED("flush_interval", "every message is handed to the system at once"),
     FLUE_FIELDS_END};
 
 struct file {
     const struct file_config *config;
-    struct flue_stream *stream; /* NULL with layout pprof */
+    struct flue_stream *stream; /* NULL with layout pprof and with groups */
+    struct flue_groups *groups; /* group_by */
     struct flue_stream_rotation rotation;
     unsigned directory_mode;
 };
@@ -83,6 +105,7 @@ struct file_job {
     struct file *file;
     struct flue_archive_plan plan;
     struct flue_block *message; /* layout stream */
+    struct flue_payload *otlp;  /* group_by: cut on the pool */
     struct flue_error error;
 };
 
@@ -104,9 +127,19 @@ static void file_check(const void *config, struct flue_check *check)
     if (c->directory_permissions && !octal(c->directory_permissions, &mode))
         flue_check_fail(check, "directory_permissions",
                         "\"%s\" is not an octal mode from 0000 to 0777", c->directory_permissions);
+    const char *star = c->path ? strchr(c->path, '*') : NULL;
+    if (c->group_by.enabled && c->layout == LAYOUT_PPROF)
+        flue_check_fail(check, "group_by",
+                        "has no meaning with layout pprof: its folders are by "
+                        "tenant, service and type");
+    else if (c->group_by.enabled && (!star || strchr(star + 1, '*')))
+        flue_check_fail(check, "path",
+                        "group_by needs exactly one * in it, where the attribute's "
+                        "value goes");
     if (c->layout == LAYOUT_PPROF && c->rotation)
-        flue_check_fail(check, "rotation", "has no meaning with layout pprof: every profile is an "
-                                           "object of its own");
+        flue_check_fail(check, "rotation",
+                        "has no meaning with layout pprof: every profile is an "
+                        "object of its own");
 }
 
 static enum flue_code file_create(const struct flue_create *create, void **instance,
@@ -123,17 +156,26 @@ static enum flue_code file_create(const struct flue_create *create, void **insta
             file->rotation = (struct flue_stream_rotation){
                 file->config->rotation->max_megabytes, file->config->rotation->max_days,
                 file->config->rotation->max_backups, file->config->rotation->localtime};
-        file->stream = flue_stream_new(file->config->path, file->config->append,
-                                       file->config->create_directory, file->directory_mode,
-                                       file->config->rotation ? &file->rotation : NULL);
-        if (!file->stream)
+        const struct flue_stream_rotation *rotation =
+            file->config->rotation ? &file->rotation : NULL;
+        if (file->config->group_by.enabled)
+            file->groups =
+                flue_groups_new(file->config->path, file->config->group_by.resource_attribute,
+                                (size_t)file->config->group_by.max_open_files,
+                                file->config->create_directory, file->directory_mode, rotation);
+        else
+            file->stream =
+                flue_stream_new(file->config->path, file->config->append,
+                                file->config->create_directory, file->directory_mode, rotation);
+        if (!file->stream && !file->groups)
             return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", create->id);
     }
     *instance = file;
     return FLUE_OK;
 }
 
-/* The archive's own folder must be there, so that a missing mount is found at start and not filled. */
+/* The archive's own folder must be there, so that a missing mount is found at start and not filled.
+ */
 static enum flue_code file_start(void *instance, struct flue_error *error)
 {
     struct file *file = instance;
@@ -158,14 +200,12 @@ static enum flue_code file_start(void *instance, struct flue_error *error)
     return FLUE_OK;
 }
 
-static enum flue_code encode_message(struct file *file, const struct flue_batch *batch,
+/* One message in the configured format. Any thread. */
+static enum flue_code encode_message(const struct file *file, const struct flue_payload *otlp,
                                      struct flue_block **out, struct flue_error *error)
 {
-    struct flue_payload *otlp = NULL;
-    enum flue_code code = flue_convert(batch->payload, FLUE_FORM_OTLP, batch->account, &otlp, error);
+    enum flue_code code;
 
-    if (code)
-        return code;
     if (file->config->format == FORMAT_JSON) {
         struct flue_buffer json;
         flue_buffer_init(&json, JSON_MAX);
@@ -187,26 +227,55 @@ static enum flue_code encode_message(struct file *file, const struct flue_batch 
         }
         flue_arena_destroy(&arena);
     }
-    flue_payload_unref(otlp);
     return code;
 }
 
-static void write_stream(struct file_job *job)
+/* Compressed if so configured, framed as the format asks. On the pool. */
+static enum flue_code write_message(const struct file *file, struct flue_stream *stream,
+                                    const struct flue_block *message, struct flue_error *error)
 {
-    struct file *file = job->file;
-    struct flue_bytes message = flue_block_bytes(job->message);
+    struct flue_bytes bytes = flue_block_bytes(message);
     struct flue_block *packed = NULL;
     bool zstd = file->config->compression == COMPRESSION_ZSTD;
+    enum flue_code code;
 
     if (zstd) {
-        struct flue_slices one = {.items = &message, .count = 1, .room = 1, .total = message.size};
-        if (flue_deflate(FLUE_ZSTD, FLUE_LEVEL_DEFAULT, &one, &packed, &job->error))
-            return;
-        message = flue_block_bytes(packed);
+        struct flue_slices one = {.items = &bytes, .count = 1, .room = 1, .total = bytes.size};
+        if ((code = flue_deflate(FLUE_ZSTD, FLUE_LEVEL_DEFAULT, &one, &packed, error)))
+            return code;
+        bytes = flue_block_bytes(packed);
     }
-    flue_stream_write(file->stream, message, zstd || file->config->format == FORMAT_PROTO,
-                      &job->error);
+    code = flue_stream_write(stream, bytes, zstd || file->config->format == FORMAT_PROTO, error);
     flue_block_unref(packed);
+    return code;
+}
+
+static enum flue_code write_part(void *arg, struct flue_stream *stream,
+                                 const struct flue_payload *part, struct flue_error *error)
+{
+    const struct file *file = arg;
+    struct flue_block *message = NULL;
+    enum flue_code code = encode_message(file, part, &message, error);
+
+    if (!code)
+        code = write_message(file, stream, message, error);
+    flue_block_unref(message);
+    return code;
+}
+
+/* On the loop: what must be computed from the payload before it is given to the pool. */
+static void prepare_stream(struct file_job *job, const struct flue_batch *batch)
+{
+    struct flue_payload *otlp = NULL;
+
+    if (flue_convert(batch->payload, FLUE_FORM_OTLP, batch->account, &otlp, &job->error))
+        return;
+    if (job->file->groups) {
+        job->otlp = otlp;
+        return;
+    }
+    encode_message(job->file, otlp, &job->message, &job->error);
+    flue_payload_unref(otlp);
 }
 
 static void work(struct flue_job *base)
@@ -216,8 +285,10 @@ static void work(struct flue_job *base)
     if (job->file->config->layout == LAYOUT_PPROF)
         flue_archive_write(&job->plan, job->file->config->path, job->file->directory_mode,
                            &job->error);
+    else if (job->file->groups)
+        flue_groups_write(job->file->groups, job->otlp, write_part, job->file, &job->error);
     else
-        write_stream(job);
+        write_message(job->file, job->file->stream, job->message, &job->error);
 }
 
 static void finish(struct file_job *job)
@@ -227,6 +298,7 @@ static void finish(struct file_job *job)
 
     flue_archive_plan_destroy(&job->plan);
     flue_block_unref(job->message);
+    flue_payload_unref(job->otlp);
     free(job);
     if (error.code)
         flue_send_fail(send, &error);
@@ -258,7 +330,7 @@ static void file_send(void *instance, struct flue_send *send)
     if (file->config->layout == LAYOUT_PPROF)
         flue_archive_plan(send->batch, &job->plan, &job->error);
     else
-        encode_message(file, send->batch, &job->message, &job->error);
+        prepare_stream(job, send->batch);
     if (job->error.code)
         finish(job);
     else
@@ -269,6 +341,7 @@ static void file_destroy(void *instance)
 {
     struct file *file = instance;
     flue_stream_destroy(file->stream);
+    flue_groups_destroy(file->groups);
 }
 
 const struct flue_component flue_exporter_file = {

@@ -202,8 +202,8 @@ enum flue_code flue_stream_write(struct flue_stream *stream, struct flue_bytes m
     enum flue_code code = FLUE_OK;
 
     if (message.size > UINT32_MAX)
-        return flue_fail(error, FLUE_TOO_LARGE, "a message of %zu bytes does not fit its 32-bit length",
-                         message.size);
+        return flue_fail(error, FLUE_TOO_LARGE,
+                         "a message of %zu bytes does not fit its 32-bit length", message.size);
     pthread_mutex_lock(&stream->lock);
     if (stream->fd < 0)
         code = open_file(stream, error);

@@ -1,9 +1,10 @@
-/* stream.h: the Collector's form of the file exporter: messages one behind the other in one file that
- * is rotated by size.
+/* stream.h: the Collector's form of the file exporter: messages one behind the other in one file
+ * that is rotated by size.
  *
  * Framing (fileexporter of opentelemetry-collector-contrib): format json without compression is one
- * message a line; everything else is a big-endian 32-bit length before each message; with compression
- * zstd each message is a frame of its own. Rotated files are called name-YYYY-MM-DDTHH-MM-SS.mmm.ext.
+ * message a line; everything else is a big-endian 32-bit length before each message; with
+ * compression zstd each message is a frame of its own. Rotated files are called
+ * name-YYYY-MM-DDTHH-MM-SS.mmm.ext.
  *
  * Called on pool threads; one mutex per file.
  */
@@ -22,8 +23,8 @@ struct flue_stream;
 struct flue_stream *flue_stream_new(const char *path, bool append, bool create_directory,
                                     unsigned directory_mode,
                                     const struct flue_stream_rotation *rotation);
-/* One message; `framed` puts its length before it, else a newline behind it. What was written in part
- * is taken back, so that a file never holds half a message. */
+/* One message; `framed` puts its length before it, else a newline behind it. What was written in
+ * part is taken back, so that a file never holds half a message. */
 enum flue_code flue_stream_write(struct flue_stream *stream, struct flue_bytes message, bool framed,
                                  struct flue_error *error);
 void flue_stream_destroy(struct flue_stream *stream);

@@ -129,3 +129,31 @@ def test_rotation(daemon, tmp_path):
     assert 2 <= len(files) <= 3
     assert all(f.stat().st_size <= 1 << 20 for f in files)
     assert all(json.loads(line) for f in files for line in f.read_text().splitlines())
+
+
+def test_group_by_an_attribute(daemon, tmp_path):
+    flue = daemon(f'path: "{tmp_path}/out/*.otlp", format: proto, create_directory: true, '
+                  "group_by: {enabled: true, resource_attribute: process.executable.name, max_open_files: 2}")
+    request = service.ExportProfilesServiceRequest.FromString(BODIES[0].read_bytes())
+    name = lambda r: next((a.value.string_value for a in r.resource.attributes if a.key == "process.executable.name"), "MISSING")
+    request.resource_profiles[0].resource.ClearField("attributes")
+    for a in request.resource_profiles[1].resource.attributes:
+        if a.key == "process.executable.name":
+            a.value.string_value = "../../x"
+    body = request.SerializeToString()
+    for _ in range(2):
+        export(flue.ports["otlp"], body)
+    files = {p.name: p for p in (tmp_path / "out").iterdir()}
+    names = {name(r) for r in request.resource_profiles}
+    assert len(files) == len(names) and "MISSING.otlp" in files and "%2E.%2F..%2Fx.otlp" in files
+    got = {}
+    for path in files.values():
+        parts = [service.ExportProfilesServiceRequest.FromString(m) for m in messages(path.read_bytes())]
+        assert len(parts) == 2
+        for part in parts:
+            assert len({name(r) for r in part.resource_profiles}) == 1
+            used = {s.stack_index for r in part.resource_profiles for sc in r.scope_profiles for p in sc.profiles for s in p.samples}
+            assert len(part.dictionary.stack_table) <= len(used) + 1
+            for key, count in without_resource(resolved(part)).items():
+                got[key] = got.get(key, 0) + count
+    assert got == {k: 2 * v for k, v in without_resource(resolved(request)).items()}
