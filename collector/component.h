@@ -75,9 +75,9 @@ struct flue_component {
     const struct flue_field *fields;
     /* Also for exporters whose work the engine queues and retries: the engine adds the fields
      * sending_queue, retry_on_failure, timeout unless set. */
-    bool no_queue;         /* debug, nop, file: neither queue nor retry keys */
-    bool no_timeout;       /* queue and retry, but no `timeout` key of the engine */
-    int64_t timeout_def;   /* ns; 0: 5 s */
+    bool no_queue;       /* debug, nop, file: neither queue nor retry keys */
+    bool no_timeout;     /* queue and retry, but no `timeout` key of the engine */
+    int64_t timeout_def; /* ns; 0: 5 s */
 
     void (*check)(const void *config, struct flue_check *check); /* may be NULL */
     enum flue_code (*create)(const struct flue_create *create, void **instance,

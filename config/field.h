@@ -62,12 +62,12 @@ struct flue_field {
     uint32_t size;                   /* of the nested struct: BLOCK, OPTIONAL, LIST */
     const struct flue_field *fields; /* nested */
     const char *help;
-    const char *def;                 /* default in YAML's words: "30s", "true", "gzip", "[a, b]";
-                                      * NULL: zero, empty, the first choice, no block */
-    int64_t minimum, maximum;        /* INT, SIZE, FLOAT (value), DURATION (ns); both 0: none */
-    const char *const *choices;      /* ENUM */
-    const char *unit;                /* "bytes", "MiB", for help */
-    const char *alias;               /* deprecated other name of the same key */
+    const char *def;            /* default in YAML's words: "30s", "true", "gzip", "[a, b]";
+                                 * NULL: zero, empty, the first choice, no block */
+    int64_t minimum, maximum;   /* INT, SIZE, FLOAT (value), DURATION (ns); both 0: none */
+    const char *const *choices; /* ENUM */
+    const char *unit;           /* "bytes", "MiB", for help */
+    const char *alias;          /* deprecated other name of the same key */
     bool required;
     bool reloadable;
 };

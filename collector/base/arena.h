@@ -17,7 +17,8 @@ struct flue_arena {
     struct flue_arena_chunk *chunks;
     uint8_t *at, *end;
     size_t used, budget, chunk_size, first_size;
-    /* Why an allocation failed: `full`, the budget is used up; `starved`, the system has no memory. */
+    /* Why an allocation failed: `full`, the budget is used up; `starved`, the system has no memory.
+     */
     bool full, starved;
 };
 

@@ -14,7 +14,8 @@ enum flue_value_type {
     FLUE_VALUE_INT,
     FLUE_VALUE_DOUBLE,
     FLUE_VALUE_BYTES,
-    FLUE_VALUE_COMPLEX /* array or key-value list: `text` is the encoded AnyValue, to be copied as is */
+    FLUE_VALUE_COMPLEX /* array or key-value list: `text` is the encoded AnyValue, to be copied as
+                          is */
 };
 
 struct flue_value {

@@ -45,8 +45,8 @@ void flue_base64_encode(struct flue_bytes bytes, char *out)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t i = 0;
     for (; i + 3 <= bytes.size; i += 3, out += 4) {
-        uint32_t v = (uint32_t)bytes.data[i] << 16 | (uint32_t)bytes.data[i + 1] << 8 |
-                     bytes.data[i + 2];
+        uint32_t v =
+            (uint32_t)bytes.data[i] << 16 | (uint32_t)bytes.data[i + 1] << 8 | bytes.data[i + 2];
         out[0] = digits[v >> 18];
         out[1] = digits[v >> 12 & 63];
         out[2] = digits[v >> 6 & 63];

@@ -4,8 +4,9 @@
 
 #include "collector/base/bytes.h"
 
-/* Standard or URL-safe alphabet, with or without padding, as protobuf's JSON mapping and gRPC's binary
- * headers ask readers to take. `out` holds flue_base64_room(text.size). False on anything else. */
+/* Standard or URL-safe alphabet, with or without padding, as protobuf's JSON mapping and gRPC's
+ * binary headers ask readers to take. `out` holds flue_base64_room(text.size). False on anything
+ * else. */
 static inline size_t flue_base64_room(size_t text_size)
 {
     return text_size / 4 * 3 + 3;

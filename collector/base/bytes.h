@@ -69,7 +69,8 @@ size_t flue_bytes_find(struct flue_bytes b, uint8_t byte);
 /* Without leading and trailing blanks and tabs. */
 struct flue_bytes flue_bytes_trim(struct flue_bytes b);
 
-/* Strict decimal: the whole of `b`, no sign for u64, no blanks; false on overflow or anything else. */
+/* Strict decimal: the whole of `b`, no sign for u64, no blanks; false on overflow or anything else.
+ */
 bool flue_parse_u64(struct flue_bytes b, uint64_t *out);
 bool flue_parse_i64(struct flue_bytes b, int64_t *out);
 
@@ -80,8 +81,8 @@ bool flue_unhex(struct flue_bytes text, uint8_t *out, size_t out_size);
 
 /* UTF-8 by Unicode 15 table 3-7 (no surrogates, no overlong forms). */
 bool flue_utf8_valid(struct flue_bytes b);
-/* Size after every maximal ill-formed part is replaced by U+FFFD, and the repair itself: `out` holds
- * flue_utf8_repaired_size(b) bytes. */
+/* Size after every maximal ill-formed part is replaced by U+FFFD, and the repair itself: `out`
+ * holds flue_utf8_repaired_size(b) bytes. */
 size_t flue_utf8_repaired_size(struct flue_bytes b);
 void flue_utf8_repair(struct flue_bytes b, uint8_t *out);
 

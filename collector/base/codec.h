@@ -1,6 +1,7 @@
 /* codec.h: taking compression off under a cap, and putting it on.
  *
- * Names as in the OpenTelemetry Collector: gzip zlib deflate snappy x-snappy-framed zstd lz4 none ""
+ * Names as in the OpenTelemetry Collector: gzip zlib deflate snappy x-snappy-framed zstd lz4 none
+ * ""
  * ("snappy" tells framed from block by the first bytes; deflate and zlib take either wrapping).
  * Inflating never produces more than `limit` bytes nor more than `ratio` times the input (with a
  * floor of 1 MiB): what would is FLUE_TOO_LARGE, found while inflating, before the memory is used.
@@ -40,9 +41,9 @@ typedef enum flue_code (*flue_inflate_sink)(void *arg, struct flue_bytes piece,
 enum flue_code flue_inflate_windows(struct flue_bytes gzip, size_t limit, unsigned ratio,
                                     flue_inflate_sink sink, void *arg, struct flue_error *error);
 
-/* `level`: FLUE_LEVEL_DEFAULT is ISA-L level 1 for gzip/zlib/deflate (level 0 for bodies below 8 KiB)
- * and 1 for zstd; FLUE_LEVEL_DENSE is libdeflate 2 and zstd 3; other numbers are the codec's own.
- * The result is an uncharged block. Any thread. */
+/* `level`: FLUE_LEVEL_DEFAULT is ISA-L level 1 for gzip/zlib/deflate (level 0 for bodies below 8
+ * KiB) and 1 for zstd; FLUE_LEVEL_DENSE is libdeflate 2 and zstd 3; other numbers are the codec's
+ * own. The result is an uncharged block. Any thread. */
 #define FLUE_LEVEL_DEFAULT (-1000)
 #define FLUE_LEVEL_DENSE   (-1001)
 enum flue_code flue_deflate(enum flue_coding coding, int level, const struct flue_slices *in,

@@ -10,13 +10,14 @@
 #include <libdeflate.h>
 #include <stdlib.h>
 
-#define PIECE      ((size_t)1 << 30) /* ISA-L counts in 32 bits */
-#define WINDOW     ((size_t)128 * 1024)
-#define SMALL_BODY ((size_t)8 * 1024)
+#define PIECE       ((size_t)1 << 30) /* ISA-L counts in 32 bits */
+#define WINDOW      ((size_t)128 * 1024)
+#define SMALL_BODY  ((size_t)8 * 1024)
 #define JOINED_MOST ((size_t)64 * 1024)
-#define HIGHEST    3 /* level of ISA-L; above it libdeflate's */
-/* Within 6 % of zlib's default in size at half the time of libdeflate's own 6 (docs/performance.md). */
-#define DENSE      2
+#define HIGHEST     3 /* level of ISA-L; above it libdeflate's */
+/* Within 6 % of zlib's default in size at half the time of libdeflate's own 6
+ * (docs/performance.md). */
+#define DENSE 2
 /* An empty member has 20 bytes and costs a microsecond: what is cut so fine is an attack. */
 #define MOST_MEMBERS(size) (1000 + (size) / 512)
 #define FIRST_GUESS        4 /* times the input, where nothing says better */
@@ -292,7 +293,8 @@ static enum flue_code pack_pieces(uint16_t wrap, uint32_t level, const struct fl
     return code;
 }
 
-/* ISA-L fits its tables to the first piece: after a tiny one it finds few of a small body's repeats. */
+/* ISA-L fits its tables to the first piece: after a tiny one it finds few of a small body's
+ * repeats. */
 static enum flue_code pack_fast(uint16_t wrap, uint32_t level, const struct flue_slices *in,
                                 struct flue_block *out, struct flue_error *error)
 {

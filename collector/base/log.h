@@ -20,7 +20,7 @@ struct flue_log_field {
     uint64_t number;
 };
 struct flue_log_site {
-    _Atomic uint64_t window;  /* second of the current window */
+    _Atomic uint64_t window; /* second of the current window */
     _Atomic uint32_t written, left_out;
 };
 
@@ -28,7 +28,8 @@ struct flue_log_site {
     ((struct flue_log_field){(k), FLUE_LOG_STRING, flue_bytes_of(c_string), 0})
 #define FLUE_B(k, bytes)  ((struct flue_log_field){(k), FLUE_LOG_STRING, (bytes), 0})
 #define FLUE_U(k, number) ((struct flue_log_field){(k), FLUE_LOG_U64, {0}, (uint64_t)(number)})
-#define FLUE_I(k, number) ((struct flue_log_field){(k), FLUE_LOG_I64, {0}, (uint64_t)(int64_t)(number)})
+#define FLUE_I(k, number)                                                                          \
+    ((struct flue_log_field){(k), FLUE_LOG_I64, {0}, (uint64_t)(int64_t)(number)})
 
 #define flue_log(level, component, message, ...)                                                   \
     do {                                                                                           \

@@ -119,8 +119,8 @@ static void loop_free(struct flue_loop *loop)
     free(loop);
 }
 
-/* What a burst has left in caches goes back to the system once it is over, so that a sidecar is small
- * again. */
+/* What a burst has left in caches goes back to the system once it is over, so that a sidecar is
+ * small again. */
 static void on_idle(uv_timer_t *timer)
 {
     const struct flue_loop *loop = timer->loop->data;

@@ -2,10 +2,10 @@
  *
  * One process-wide budget (default: 80 % of the cgroup's limit, else 25 % of RAM up to 1 GiB; the
  * memory_limiter processor may lower it). Bytes are charged to an account: one per pipeline now.
- * Over its soft share an account's NEW data is refused before the body is read (flue_account_admit);
- * over the hard limit all new data is, and a body in progress fails. What was acknowledged is never
- * dropped for memory: charging on behalf of data already taken may pass the limit
- * (flue_account_charge_always).
+ * Over its soft share an account's NEW data is refused before the body is read
+ * (flue_account_admit); over the hard limit all new data is, and a body in progress fails. What was
+ * acknowledged is never dropped for memory: charging on behalf of data already taken may pass the
+ * limit (flue_account_charge_always).
  *
  * Atomics only: any thread.
  */

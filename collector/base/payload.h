@@ -61,8 +61,8 @@ struct flue_payload_ops {
     void (*attribute_each)(const struct flue_payload *payload, size_t resource,
                            flue_attribute_visit visit, void *arg);
     /* insert: keys that are not there; update: keys that are there; upsert: both. The set must
-     * outlive the payload or `set_owner` keeps it alive (a block, referenced by the payload). After a
-     * failure (memory) some may be set and some not: give the payload up with the error. */
+     * outlive the payload or `set_owner` keeps it alive (a block, referenced by the payload). After
+     * a failure (memory) some may be set and some not: give the payload up with the error. */
     enum flue_code (*attributes_set)(struct flue_payload *payload, size_t resource,
                                      const struct flue_attribute_set *set, enum flue_set_mode mode,
                                      struct flue_block *set_owner, struct flue_error *error);

@@ -1,7 +1,7 @@
 /* client.c: calls from send to done, and which transport and connection takes them.
  *
- * A call waits in `pending` until flue_client_schedule, once per turn of the loop (uv_prepare, right
- * before the loop sleeps), finds a place for it: an HTTP/2 connection with a free stream, or
+ * A call waits in `pending` until flue_client_schedule, once per turn of the loop (uv_prepare,
+ * right before the loop sleeps), finds a place for it: an HTTP/2 connection with a free stream, or
  * libcurl. */
 #include "collector/net/client_internal.h"
 
@@ -69,21 +69,22 @@ static void on_deadline(struct flue_timer *timer)
         return;
     case CLIENT_PENDING:
         if (client->last_error.code)
-            flue_client_finish(state, FLUE_TIMEOUT, "deadline passed before \"%s\" could be reached: %s",
-                          client->target.label, client->last_error.text);
+            flue_client_finish(state, FLUE_TIMEOUT,
+                               "deadline passed before \"%s\" could be reached: %s",
+                               client->target.label, client->last_error.text);
         else
             flue_client_finish(state, FLUE_TIMEOUT,
-                          "deadline passed while waiting for a connection to "
-                          "\"%s\"",
-                          client->target.label);
+                               "deadline passed while waiting for a connection to "
+                               "\"%s\"",
+                               client->target.label);
         break;
     case CLIENT_STREAM:
         flue_client_finish(state, FLUE_TIMEOUT, "deadline passed, no complete answer from %s",
-                      state->connection->address->text);
+                           state->connection->address->text);
         break;
     case CLIENT_HTTP1:
         flue_client_finish(state, FLUE_TIMEOUT, "deadline passed, no complete answer from \"%s\"",
-                      client->target.label);
+                           client->target.label);
         break;
     }
     flue_client_run_finished(client);
@@ -173,12 +174,12 @@ static bool head_reserve(struct client_state *state, size_t more)
 }
 
 bool flue_client_response_field(struct client_state *state, struct flue_bytes name,
-                           struct flue_bytes value)
+                                struct flue_bytes value)
 {
     if (state->field_count >= CLIENT_MAX_FIELDS ||
         name.size + value.size > CLIENT_MAX_HEAD - state->head_size) {
         flue_client_finish(state, FLUE_INVALID, "response headers over %u fields or %u bytes",
-                      CLIENT_MAX_FIELDS, CLIENT_MAX_HEAD);
+                           CLIENT_MAX_FIELDS, CLIENT_MAX_HEAD);
         return false;
     }
     bool room = state->field_count < state->field_room;
@@ -308,8 +309,9 @@ static void fail_pending(struct flue_client *client)
 {
     struct client_state *state;
     while ((state = client->pending.first))
-        flue_client_finish(state, client->last_error.code ? client->last_error.code : FLUE_UNAVAILABLE,
-                      "%s", client->last_error.text);
+        flue_client_finish(state,
+                           client->last_error.code ? client->last_error.code : FLUE_UNAVAILABLE,
+                           "%s", client->last_error.text);
 }
 
 static unsigned connection_maximum(const struct flue_client *client)

@@ -147,7 +147,7 @@ static char *copy(struct flue_bytes b)
 }
 
 enum flue_code flue_client_target_parse(const struct flue_client_config *config,
-                                   struct client_target *target, struct flue_error *error)
+                                        struct client_target *target, struct flue_error *error)
 {
     struct parts parts;
     enum flue_code code = split_endpoint(config->endpoint, config->tls_by_scheme, &parts, error);

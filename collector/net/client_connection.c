@@ -207,13 +207,13 @@ static void tls_failed(struct client_connection *connection, const char *doing)
     if (verdict != X509_V_OK && connection->stage == CONNECTION_HANDSHAKE &&
         SSL_get_verify_mode(connection->ssl) != SSL_VERIFY_NONE)
         flue_client_connection_fail(connection,
-                               "TLS: the certificate of %s does not pass for \"%s\": %s (see "
-                               "tls.ca_file, tls.server_name_override)",
-                               address, connection->client->target.server_name,
-                               X509_verify_cert_error_string(verdict));
+                                    "TLS: the certificate of %s does not pass for \"%s\": %s (see "
+                                    "tls.ca_file, tls.server_name_override)",
+                                    address, connection->client->target.server_name,
+                                    X509_verify_cert_error_string(verdict));
     else
         flue_client_connection_fail(connection, "TLS with %s: %s failed: %s", address, doing,
-                               reason ? reason : "the peer closed the connection");
+                                    reason ? reason : "the peer closed the connection");
 }
 
 /* ---- polling -------------------------------------------------------------------------------- */
@@ -313,13 +313,13 @@ static void peer_closed(struct client_connection *connection, int saved_errno)
     const char *why = saved_errno ? strerror(saved_errno) : "closed by the peer";
     switch (connection->stage) {
     case CONNECTION_CONNECTING:
-        flue_client_connection_fail(connection, "cannot connect to %s: %s", connection->address->text,
-                               why);
+        flue_client_connection_fail(connection, "cannot connect to %s: %s",
+                                    connection->address->text, why);
         break;
     case CONNECTION_DRAINING:
         if (connection->calls.first)
-            flue_client_connection_fail(connection, "connection to %s: %s", connection->address->text,
-                                   why);
+            flue_client_connection_fail(connection, "connection to %s: %s",
+                                        connection->address->text, why);
         else
             flue_client_connection_close(connection);
         break;
@@ -329,15 +329,16 @@ static void peer_closed(struct client_connection *connection, int saved_errno)
             flue_client_connection_close(connection);
             break;
         }
-        flue_client_connection_fail(connection, "connection to %s: %s", connection->address->text, why);
+        flue_client_connection_fail(connection, "connection to %s: %s", connection->address->text,
+                                    why);
         break;
     default:
         flue_client_connection_fail(connection, "connection to %s: %s before it could be used%s",
-                               connection->address->text, why,
-                               connection->ssl ||
-                                       connection->client->config.protocol == FLUE_CLIENT_PROBE
-                                   ? ""
-                                   : " (does it speak HTTP/2 without TLS?)");
+                                    connection->address->text, why,
+                                    connection->ssl ||
+                                            connection->client->config.protocol == FLUE_CLIENT_PROBE
+                                        ? ""
+                                        : " (does it speak HTTP/2 without TLS?)");
         break;
     }
 }
@@ -565,7 +566,7 @@ static void begin_http2(struct client_connection *connection)
     connection->heard_ns = flue_monotonic_ns();
     if (!flue_client_http2_begin(connection)) {
         flue_client_connection_fail(connection, "no memory for a connection to %s",
-                               connection->address->text);
+                                    connection->address->text);
         return;
     }
     flue_client_connection_timer(connection);
@@ -623,7 +624,8 @@ static void connected(struct client_connection *connection, int status)
     }
     connection->stage = CONNECTION_HANDSHAKE;
     if (!begin_tls(connection)) {
-        flue_client_connection_fail(connection, "no memory for TLS with %s", connection->address->text);
+        flue_client_connection_fail(connection, "no memory for TLS with %s",
+                                    connection->address->text);
         return;
     }
     handshake(connection);
@@ -698,9 +700,9 @@ static void on_timer(struct flue_timer *timer)
     const struct flue_client_config *config = &client->config;
     uint64_t now = flue_monotonic_ns();
     if (connection->stage == CONNECTION_CONNECTING || connection->stage == CONNECTION_HANDSHAKE) {
-        flue_client_connection_fail(connection, "no connection to %s within 10 s%s",
-                               connection->address->text,
-                               connection->stage == CONNECTION_HANDSHAKE ? " (TLS handshake)" : "");
+        flue_client_connection_fail(
+            connection, "no connection to %s within 10 s%s", connection->address->text,
+            connection->stage == CONNECTION_HANDSHAKE ? " (TLS handshake)" : "");
     } else if (connection->stage == CONNECTION_SETTINGS) {
         /* A loop that was busy for longer than that must read what lies there before it judges. */
         if (connection->guess && readable(connection))
@@ -708,16 +710,16 @@ static void on_timer(struct flue_timer *timer)
         else if (connection->guess)
             speaks_http1(connection);
         else
-            flue_client_connection_fail(connection,
-                                   "%s took the connection but sent no HTTP/2 SETTINGS within 10 s",
-                                   connection->address->text);
+            flue_client_connection_fail(
+                connection, "%s took the connection but sent no HTTP/2 SETTINGS within 10 s",
+                connection->address->text);
     } else {
         if (connection->ping_sent_ns) {
             if (connection->heard_ns > connection->ping_sent_ns)
                 connection->ping_sent_ns = 0;
             else if (now - connection->ping_sent_ns >= (uint64_t)config->keepalive_timeout) {
                 flue_client_connection_fail(connection, "%s did not answer a keepalive PING",
-                                       connection->address->text);
+                                            connection->address->text);
                 flue_client_run_finished(client);
                 return;
             }
@@ -742,7 +744,7 @@ static void on_timer(struct flue_timer *timer)
 /* ---- opening -------------------------------------------------------------------------------- */
 
 struct client_connection *flue_client_connection_open(struct flue_client *client,
-                                                 struct client_address *address)
+                                                      struct client_address *address)
 {
     struct client_connection *connection = malloc(sizeof *connection);
     int family = address->storage.ss_family, on = 1, fd = -1, saved = ENOMEM;

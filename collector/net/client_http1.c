@@ -179,7 +179,8 @@ static int on_seek(void *user, curl_off_t offset, int origin)
 static size_t on_write(char *data, size_t unit, size_t count, void *user)
 {
     struct http1_request *request = user;
-    if (!request->state || !flue_client_response_body(request->state, (uint8_t *)data, unit * count))
+    if (!request->state ||
+        !flue_client_response_body(request->state, (uint8_t *)data, unit * count))
         return 0;
     return unit * count;
 }
@@ -488,8 +489,8 @@ static void failed(struct flue_client *client, struct http1_request *request, CU
     state->sent = state->sent && !unsent;
     if (!unsent) {
         state->sent = true;
-        flue_client_finish(state, FLUE_UNAVAILABLE, "request to \"%s\" failed: %s", client->target.label,
-                      text);
+        flue_client_finish(state, FLUE_UNAVAILABLE, "request to \"%s\" failed: %s",
+                           client->target.label, text);
         return;
     }
     flue_fail(&client->last_error, FLUE_UNAVAILABLE, "cannot connect to \"%s\"%s%s: %s%s",
@@ -542,7 +543,7 @@ static void global_init(void)
 }
 
 enum flue_code flue_client_http1_new(struct flue_client *client, struct client_http1 **out,
-                                struct flue_error *error)
+                                     struct flue_error *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct client_http1 *http1 = calloc(1, sizeof *http1);

@@ -180,7 +180,7 @@ bool flue_client_http2_submit(struct client_connection *connection, struct clien
     }
     if (stream < 0) {
         flue_client_finish(state, stream == NGHTTP2_ERR_NOMEM ? FLUE_NO_MEMORY : FLUE_INVALID,
-                      "request cannot be sent: %s", nghttp2_strerror(stream));
+                           "request cannot be sent: %s", nghttp2_strerror(stream));
         return true;
     }
     flue_client_list_remove(state);
@@ -343,12 +343,12 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t co
     struct client_state *state = state_of(session, stream);
     connection->streams--;
     if (state) {
-        bool unseen =
-            (code == NGHTTP2_REFUSED_STREAM && !state->head_done) || !flue_client_http2_was_sent(state);
+        bool unseen = (code == NGHTTP2_REFUSED_STREAM && !state->head_done) ||
+                      !flue_client_http2_was_sent(state);
         state->reset = false; /* it is closed already */
         if (!unseen || !flue_client_requeue(state))
             flue_client_finish(state, FLUE_UNAVAILABLE, "%s ended the call: %s",
-                          connection->address->text, nghttp2_http2_strerror(code));
+                               connection->address->text, nghttp2_http2_strerror(code));
     }
     if (client->pending.first)
         client->scheduled = true;
@@ -373,7 +373,8 @@ static int on_error(nghttp2_session *session, int code, const char *message, siz
     return 0;
 }
 
-bool flue_client_http2_receive(struct client_connection *connection, const uint8_t *data, size_t size)
+bool flue_client_http2_receive(struct client_connection *connection, const uint8_t *data,
+                               size_t size)
 {
     connection->heard_ns = flue_monotonic_ns();
     ssize_t n = nghttp2_session_mem_recv(connection->session, data, size);
@@ -390,7 +391,8 @@ bool flue_client_http2_receive(struct client_connection *connection, const uint8
 
 /* ---- sessions ------------------------------------------------------------------------------- */
 
-enum flue_code flue_client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error)
+enum flue_code flue_client_http2_callbacks(nghttp2_session_callbacks **out,
+                                           struct flue_error *error)
 {
     nghttp2_session_callbacks *callbacks;
     if (nghttp2_session_callbacks_new(&callbacks) != 0)

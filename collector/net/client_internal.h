@@ -197,13 +197,13 @@ void flue_client_list_remove(struct client_state *state);
 void flue_client_list_append(struct client_list *list, struct client_state *state);
 /* The response as it comes in. False: over a limit or no memory, the state is finished. */
 bool flue_client_response_field(struct client_state *state, struct flue_bytes name,
-                           struct flue_bytes value);
+                                struct flue_bytes value);
 bool flue_client_response_body(struct client_state *state, const uint8_t *data, size_t size);
 void flue_client_response_reset(struct client_state *state); /* after a 1xx, before a resend */
 
 /* client_address.c */
 enum flue_code flue_client_target_parse(const struct flue_client_config *config,
-                                   struct client_target *target, struct flue_error *error);
+                                        struct client_target *target, struct flue_error *error);
 void flue_client_target_free(struct client_target *target);
 /* True: there are addresses to try. False: they are being looked for, or *failed. */
 bool flue_client_addresses_ready(struct flue_client *client, bool *failed);
@@ -215,7 +215,7 @@ bool flue_client_is_ip(const char *host);
 
 /* client_connection.c */
 struct client_connection *flue_client_connection_open(struct flue_client *client,
-                                                 struct client_address *address);
+                                                      struct client_address *address);
 void flue_client_connection_flush(struct client_connection *connection);
 void flue_client_connection_dirty(struct client_connection *connection);
 /* Its calls are sent again or fail with the text. Not from within nghttp2's callbacks. */
@@ -232,11 +232,13 @@ void flue_client_queue_borrow(struct client_queue *queue, const uint8_t *data, s
 bool flue_client_queue_rescue(struct client_queue *queue, uint64_t until);
 
 /* client_http2.c */
-enum flue_code flue_client_http2_callbacks(nghttp2_session_callbacks **out, struct flue_error *error);
+enum flue_code flue_client_http2_callbacks(nghttp2_session_callbacks **out,
+                                           struct flue_error *error);
 /* The peer is connected: begin the session. */
 bool flue_client_http2_begin(struct client_connection *connection);
 /* False: the connection is to be failed, `error` says why. */
-bool flue_client_http2_receive(struct client_connection *connection, const uint8_t *data, size_t size);
+bool flue_client_http2_receive(struct client_connection *connection, const uint8_t *data,
+                               size_t size);
 /* Moves frames into the empty queue. False: as above. */
 bool flue_client_http2_fill(struct client_connection *connection);
 /* False: this connection takes no more calls. */
@@ -248,7 +250,7 @@ bool flue_client_http2_was_sent(const struct client_state *state);
 
 /* client_http1.c */
 enum flue_code flue_client_http1_new(struct flue_client *client, struct client_http1 **out,
-                                struct flue_error *error);
+                                     struct flue_error *error);
 void flue_client_http1_destroy(struct client_http1 *http1);
 void flue_client_http1_start(struct client_state *state, struct client_address *address);
 void flue_client_http1_abandon(struct client_state *state);

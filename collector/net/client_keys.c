@@ -7,8 +7,7 @@ const struct flue_field flue_client_compression_fields[] = {
     FLUE_FIELDS_END,
 };
 const struct flue_field flue_client_auth_fields[] = {
-    FLUE_STRING(struct flue_client_auth, authenticator,
-                .help = "id of an authenticator extension"),
+    FLUE_STRING(struct flue_client_auth, authenticator, .help = "id of an authenticator extension"),
     FLUE_FIELDS_END,
 };
 

@@ -53,8 +53,8 @@ struct flue_client_sender {
                              struct flue_error *error);
     /* Before every attempt: changes the call, which has path and headers already. May be NULL. */
     void (*request)(struct flue_client_item *item);
-    /* The call is over, verdict->kind is FLUE_SENT. Other than FLUE_OK: verdict->error, by which the
-     * item is sent again or dropped. */
+    /* The call is over, verdict->kind is FLUE_SENT. Other than FLUE_OK: verdict->error, by which
+     * the item is sent again or dropped. */
     enum flue_code (*answered)(struct flue_client_item *item, struct flue_verdict *verdict);
     void (*free)(struct flue_client_item *item); /* what `encode` keeps; may be NULL */
     /* its own */

@@ -17,7 +17,8 @@ static const uint8_t http2_preface[24] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 static void close_connection(struct flue_connection *connection);
 
-/* ---- TLS: OpenSSL reads from what was received and writes into the queue ------------------------- */
+/* ---- TLS: OpenSSL reads from what was received and writes into the queue
+ * ------------------------- */
 
 static int bio_read(BIO *bio, char *to, size_t room, size_t *got)
 {
@@ -90,8 +91,8 @@ static bool tls_handshaken(struct flue_connection *connection)
         BIO *text = BIO_new(BIO_s_mem());
         char *data = NULL;
         long size = 0;
-        if (text && X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0,
-                                       XN_FLAG_RFC2253) >= 0)
+        if (text &&
+            X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0)
             size = BIO_get_mem_data(text, &data);
         if (size > 0 && size < 4096)
             connection->tls_subject = strndup(data, (size_t)size);
@@ -107,7 +108,7 @@ static bool tls_handshaken(struct flue_connection *connection)
     return session_start(connection, alpn_size == 2 && memcmp(alpn, "h2", 2) == 0);
 }
 
-/* ---- input -------------------------------------------------------------------------------------- */
+/* ---- input ---------------------------------------------------------------------------------- */
 
 /* Which protocol? The HTTP/2 preface or anything else; it may come byte by byte. */
 static bool detect(struct flue_connection *connection, struct flue_bytes in)
@@ -166,8 +167,7 @@ static bool tls_receive(struct flue_connection *connection, struct flue_bytes in
             flue_metric_add(connection->listener->refused_tls, 1);
             unsigned long code = ERR_peek_error();
             flue_log(FLUE_INFO, "server", "TLS handshake failed", FLUE_S("peer", connection->peer),
-                     FLUE_S("error", code ? ERR_reason_error_string(code) : "ended"),
-                     FLUE_LOG_END);
+                     FLUE_S("error", code ? ERR_reason_error_string(code) : "ended"), FLUE_LOG_END);
         }
         ERR_clear_error();
         return false; /* an alert may lie in the queue */
@@ -178,8 +178,7 @@ static void receive(struct flue_connection *connection)
 {
     connection->again = false;
     for (int i = 0; i < READS_PER_EVENT; i++) {
-        if (connection->eof || connection->closed ||
-            (connection->paused && !connection->finishing))
+        if (connection->eof || connection->closed || (connection->paused && !connection->finishing))
             return;
         uint8_t *to = NULL;
         size_t room = 0;
@@ -231,7 +230,7 @@ static void receive(struct flue_connection *connection)
     connection->again = true; /* others first; the flush of this turn brings us back */
 }
 
-/* ---- output ------------------------------------------------------------------------------------- */
+/* ---- output --------------------------------------------------------------------------------- */
 
 struct flue_outqueue *flue_connection_out(struct flue_connection *connection)
 {
@@ -330,8 +329,7 @@ static void update_timer(struct flue_connection *connection)
 static void timer_fired(struct flue_timer *timer)
 {
     struct flue_connection *connection =
-        (struct flue_connection *)(void *)((char *)timer -
-                                           offsetof(struct flue_connection, timer));
+        (struct flue_connection *)(void *)((char *)timer - offsetof(struct flue_connection, timer));
     uint64_t now = flue_monotonic_ns();
     if (connection_due(connection) <= now) {
         bool late = connection->finishing || !connection->ops ||
@@ -433,7 +431,7 @@ static void on_check(uv_check_t *handle)
     flush_dirty(handle->data);
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 static void poll_event(uv_poll_t *handle, int status, int events)
 {

@@ -11,8 +11,8 @@
 #include "collector/net/listener.h"
 #include "collector/net/outqueue.h"
 
-#define FLUE_OUT_HIGH    (256u * 1024)          /* a session adds no more above it */
-#define FLUE_DRAIN_BYTES (1024u * 1024)         /* of a refused body */
+#define FLUE_OUT_HIGH    (256u * 1024)  /* a session adds no more above it */
+#define FLUE_DRAIN_BYTES (1024u * 1024) /* of a refused body */
 #define FLUE_DRAIN_NS    (1000ull * 1000 * 1000)
 
 struct flue_connection;
@@ -64,19 +64,19 @@ struct flue_connection {
     struct flue_listener *listener;
     struct flue_connection *next, **link;
     struct flue_connection *next_dirty;
-    struct flue_exchange *exchanges; /* begun, stream not closed */
+    struct flue_exchange *exchanges;    /* begun, stream not closed */
     const struct flue_session_ops *ops; /* NULL: the protocol is not known yet */
     void *session;
     int fd;
     uv_poll_t poll;
-    int events;    /* polled now */
+    int events; /* polled now */
     bool dirty;
-    bool paused;   /* the session wants no input */
-    bool eof;      /* the peer sent its end */
+    bool paused;    /* the session wants no input */
+    bool eof;       /* the peer sent its end */
     bool finishing; /* send what is queued, then end */
     bool lingering; /* our end is sent; input is thrown away */
     bool closed;
-    bool again;    /* more to read, without waiting for the poll */
+    bool again; /* more to read, without waiting for the poll */
     char peer[56];
     char *tls_subject;
     uint8_t first[24]; /* until the protocol is known */
@@ -89,8 +89,8 @@ struct flue_connection {
     struct flue_outqueue out; /* to the socket */
     SSL *ssl;
     bool handshaken;
-    struct flue_bytes tls_in; /* received, not yet decrypted; empty between events */
-    struct flue_outqueue plain;    /* not yet encrypted */
+    struct flue_bytes tls_in;   /* received, not yet decrypted; empty between events */
+    struct flue_outqueue plain; /* not yet encrypted */
 };
 
 extern const struct flue_session_ops flue_http1_session_ops;

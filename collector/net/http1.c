@@ -85,7 +85,7 @@ bool flue_http1_in_head(const struct flue_http1 *reader)
     return reader->started && reader->state <= FIELD_LINES;
 }
 
-/* ---- lines ------------------------------------------------------------------------------------- */
+/* ---- lines ---------------------------------------------------------------------------------- */
 
 static bool make_room(struct flue_http1 *reader, size_t more)
 {
@@ -115,7 +115,8 @@ static bool take_line(struct flue_http1 *reader, struct flue_bytes *in)
     if (take > limit - reader->size) {
         bool target = reader->state == REQUEST_LINE;
         broken(reader, target ? 414 : 431,
-               target ? "the request line is over 16384 bytes" : "the headers are over 16384 bytes");
+               target ? "the request line is over 16384 bytes"
+                      : "the headers are over 16384 bytes");
         return false;
     }
     if (!make_room(reader, take)) {
@@ -148,7 +149,7 @@ static bool take_line(struct flue_http1 *reader, struct flue_bytes *in)
     return true;
 }
 
-/* ---- the head ---------------------------------------------------------------------------------- */
+/* ---- the head ------------------------------------------------------------------------------- */
 
 static struct flue_bytes line_of(const struct flue_http1 *reader)
 {
@@ -208,8 +209,7 @@ static bool field_line(struct flue_http1 *reader, bool keep)
     struct flue_bytes value = flue_bytes_from(line, name + 1);
     while (value.size && (value.data[0] == ' ' || value.data[0] == '\t'))
         value = flue_bytes_from(value, 1);
-    while (value.size &&
-           (value.data[value.size - 1] == ' ' || value.data[value.size - 1] == '\t'))
+    while (value.size && (value.data[value.size - 1] == ' ' || value.data[value.size - 1] == '\t'))
         value.size--;
     for (size_t i = 0; i < value.size; i++)
         if (!is_field_value(value.data[i]))
@@ -222,11 +222,11 @@ static bool field_line(struct flue_http1 *reader, bool keep)
     for (size_t i = 0; i < name; i++)
         if (lower[i] >= 'A' && lower[i] <= 'Z')
             lower[i] = (char)(lower[i] + 32);
-    reader->fields[reader->field_count++] = (struct flue_http1_field){
-        .name = (uint32_t)reader->line,
-        .name_size = (uint32_t)name,
-        .value = (uint32_t)(value.data - (const uint8_t *)reader->text),
-        .value_size = (uint32_t)value.size};
+    reader->fields[reader->field_count++] =
+        (struct flue_http1_field){.name = (uint32_t)reader->line,
+                                  .name_size = (uint32_t)name,
+                                  .value = (uint32_t)(value.data - (const uint8_t *)reader->text),
+                                  .value_size = (uint32_t)value.size};
     return true;
 }
 
@@ -403,7 +403,7 @@ static bool trailer_line(struct flue_http1 *reader, enum flue_http1_event *event
     return false;
 }
 
-/* ---- the body ---------------------------------------------------------------------------------- */
+/* ---- the body ------------------------------------------------------------------------------- */
 
 uint64_t flue_http1_direct(const struct flue_http1 *reader)
 {
@@ -507,8 +507,8 @@ enum flue_http1_event flue_http1_feed(struct flue_http1 *reader, struct flue_byt
         case CHUNK_DATA:
             if (in->size == 0)
                 return FLUE_HTTP1_MORE;
-            reader->piece = flue_bytes_first(*in, reader->left < in->size ? (size_t)reader->left
-                                                                          : in->size);
+            reader->piece =
+                flue_bytes_first(*in, reader->left < in->size ? (size_t)reader->left : in->size);
             *in = flue_bytes_from(*in, reader->piece.size);
             flue_http1_received(reader, reader->piece.size);
             return FLUE_HTTP1_BODY;

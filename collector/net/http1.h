@@ -1,9 +1,9 @@
 /* http1.h: a small, strict reader of HTTP/1.x requests: bytes in, events out, no input or output.
  *
  * Feed it bytes in pieces of any size; the events are the same however they are cut. What RFC 9110
- * and 9112 leave to the taste of a lenient reader (bare LF, folded lines, blanks before a colon, two
- * lengths, a length beside chunked) is refused: two readers that disagree about where a request ends
- * are how requests are smuggled. After an error nothing more may be read from the connection.
+ * and 9112 leave to the taste of a lenient reader (bare LF, folded lines, blanks before a colon,
+ * two lengths, a length beside chunked) is refused: two readers that disagree about where a request
+ * ends are how requests are smuggled. After an error nothing more may be read from the connection.
  *
  *     struct flue_bytes in = received;
  *     while ((event = flue_http1_feed(&reader, &in)) != FLUE_HTTP1_MORE) ...
@@ -15,18 +15,18 @@
 
 #include "collector/base/bytes.h"
 
-#define FLUE_HTTP1_HEAD_MAX    (16u * 1024) /* request line and header lines together */
-#define FLUE_HTTP1_TRAILERS_MAX (8u * 1024) /* trailer lines; read and forgotten */
-#define FLUE_HTTP1_FIELDS_MAX  128u
-#define FLUE_HTTP1_CHUNK_LINE_MAX 256u      /* one chunk's size and extensions */
+#define FLUE_HTTP1_HEAD_MAX       (16u * 1024) /* request line and header lines together */
+#define FLUE_HTTP1_TRAILERS_MAX   (8u * 1024)  /* trailer lines; read and forgotten */
+#define FLUE_HTTP1_FIELDS_MAX     128u
+#define FLUE_HTTP1_CHUNK_LINE_MAX 256u         /* one chunk's size and extensions */
 #define FLUE_HTTP1_EXTENSIONS_MAX (16u * 1024) /* all chunk extensions of a body */
 
 enum flue_http1_event {
-    FLUE_HTTP1_MORE,  /* everything was consumed; nothing to report */
-    FLUE_HTTP1_HEAD,  /* the head is complete: method ... fields are valid until the next feed */
-    FLUE_HTTP1_BODY,  /* `piece` is the next part of the body, borrowed from the input */
-    FLUE_HTTP1_END,   /* the request is complete; flue_http1_reset before the next */
-    FLUE_HTTP1_ERROR  /* `status` and `reason` say why */
+    FLUE_HTTP1_MORE, /* everything was consumed; nothing to report */
+    FLUE_HTTP1_HEAD, /* the head is complete: method ... fields are valid until the next feed */
+    FLUE_HTTP1_BODY, /* `piece` is the next part of the body, borrowed from the input */
+    FLUE_HTTP1_END,  /* the request is complete; flue_http1_reset before the next */
+    FLUE_HTTP1_ERROR /* `status` and `reason` say why */
 };
 
 struct flue_http1_field { /* offsets into `text`: it moves while it grows */

@@ -1,9 +1,10 @@
 /* http1_session.c: HTTP/1.x requests of one connection, one at a time.
  *
- * While a request waits for its answer nothing more is read; what was received behind it is held and
- * goes on afterwards. A request that is answered before its body is there: a short known rest is
- * read and thrown away and the connection lives on; otherwise our end is closed, and the connection
- * drains a little (see connection.h), so that the client reads the answer and not a reset. */
+ * While a request waits for its answer nothing more is read; what was received behind it is held
+ * and goes on afterwards. A request that is answered before its body is there: a short known rest
+ * is read and thrown away and the connection lives on; otherwise our end is closed, and the
+ * connection drains a little (see connection.h), so that the client reads the answer and not a
+ * reset. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -72,7 +73,7 @@ static bool write_text(struct flue_connection *connection, const char *text)
     return flue_outqueue_write(flue_connection_out(connection), flue_bytes_of(text));
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 static bool write_head(struct flue_connection *connection, unsigned status,
                        const struct flue_header *headers, size_t count, const char *option)
@@ -117,7 +118,7 @@ static void respond(struct flue_connection *connection, struct flue_exchange *ex
     if (response->close || connection->server->draining ||
         !connection->listener->config.keep_alives_enabled)
         session->keep = false;
-    const char *option = !session->keep        ? "connection: close\r\n"
+    const char *option = !session->keep       ? "connection: close\r\n"
                          : reader->minor == 0 ? "connection: keep-alive\r\n"
                                               : "";
     bool silent = flue_bytes_is(exchange->request.method, "HEAD") || status == 204 || status == 304;
@@ -158,7 +159,7 @@ static bool broken(struct flue_connection *connection)
     return false;
 }
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
 static bool begin(struct flue_connection *connection)
 {
@@ -176,7 +177,8 @@ static bool begin(struct flue_connection *connection)
     exchange->bad_header =
         !flue_exchange_target(exchange, reader->method, reader->target, reader->authority);
     for (size_t i = 0; i < reader->field_count; i++)
-        if (!flue_exchange_header(exchange, flue_http1_name(reader, i), flue_http1_value(reader, i)))
+        if (!flue_exchange_header(exchange, flue_http1_name(reader, i),
+                                  flue_http1_value(reader, i)))
             break;
     bool body = reader->chunked || reader->content_length > 0;
     flue_exchange_head(exchange);
@@ -324,7 +326,7 @@ static bool direct_done(struct flue_connection *connection, size_t size)
     return good;
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------- */
+/* ---- the rest ------------------------------------------------------------------------------- */
 
 static void resume(struct flue_connection *connection, struct flue_exchange *exchange)
 {

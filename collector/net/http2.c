@@ -2,8 +2,9 @@
  *
  * Windows are given back by hand: the connection's at once, a stream's at once too unless its
  * account is over its share (request.h, stall). The library bounds resets, continuations, settings
- * and queued acknowledgements; what it does not bound is counted here: control frames and empty DATA
- * that come with no request beside them. Sources: RFC 9113; gRPC keepalive (A8, A9) for pings. */
+ * and queued acknowledgements; what it does not bound is counted here: control frames and empty
+ * DATA that come with no request beside them. Sources: RFC 9113; gRPC keepalive (A8, A9) for pings.
+ */
 #include <nghttp2/nghttp2.h>
 #include <stdlib.h>
 
@@ -106,7 +107,7 @@ static void count_ping(struct flue_connection *connection)
     session->last_ping = now;
 }
 
-/* ---- what comes --------------------------------------------------------------------------------- */
+/* ---- what comes ----------------------------------------------------------------------------- */
 
 static int on_begin_frame(nghttp2_session *nghttp2, const nghttp2_frame_hd *head, void *arg)
 {
@@ -265,7 +266,7 @@ static int on_stream_close(nghttp2_session *nghttp2, int32_t stream, uint32_t co
     return 0;
 }
 
-/* ---- what goes ---------------------------------------------------------------------------------- */
+/* ---- what goes ------------------------------------------------------------------------------ */
 
 static nghttp2_nv pair(struct flue_bytes name, struct flue_bytes value)
 {
@@ -340,8 +341,7 @@ static int on_frame_sent(nghttp2_session *nghttp2, const nghttp2_frame *frame, v
 static bool copy_trailers(struct flue_exchange *exchange, const struct flue_response *response)
 {
     struct flue_arena *arena = &exchange->request.arena;
-    struct flue_header *copies =
-        flue_arena_alloc(arena, response->trailer_count * sizeof *copies);
+    struct flue_header *copies = flue_arena_alloc(arena, response->trailer_count * sizeof *copies);
     if (!copies)
         return false;
     for (size_t i = 0; i < response->trailer_count; i++) {
@@ -366,7 +366,7 @@ static struct flue_bytes lower(struct flue_arena *arena, struct flue_bytes name)
     uint8_t *copy = flue_arena_alloc(arena, name.size);
     for (i = 0; copy && i < name.size; i++)
         copy[i] = (uint8_t)(name.data[i] >= 'A' && name.data[i] <= 'Z' ? name.data[i] + 32
-                                                                      : name.data[i]);
+                                                                       : name.data[i]);
     return flue_bytes(copy, copy ? name.size : 0);
 }
 
@@ -439,7 +439,7 @@ static bool input(struct flue_connection *connection, struct flue_bytes in)
     return false;
 }
 
-/* ---- time --------------------------------------------------------------------------------------- */
+/* ---- time ----------------------------------------------------------------------------------- */
 
 static void sooner(uint64_t *due, uint64_t at)
 {
@@ -556,7 +556,7 @@ static bool expire(struct flue_connection *connection, uint64_t now)
     return true;
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------- */
+/* ---- the rest ------------------------------------------------------------------------------- */
 
 static void resume(struct flue_connection *connection, struct flue_exchange *exchange)
 {

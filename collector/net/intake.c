@@ -28,9 +28,8 @@ void flue_intake_init(struct flue_intake *intake, const struct flue_create *crea
                                              "samples taken by every pipeline of the receiver", i);
         intake->refused[i] = samples_metric(create, "receiver_refused_profile_samples",
                                             "samples given back to their sender", i);
-        intake->failed[i] =
-            samples_metric(create, "receiver_failed_profile_samples",
-                           "samples refused because something failed here", i);
+        intake->failed[i] = samples_metric(create, "receiver_failed_profile_samples",
+                                           "samples refused because something failed here", i);
     }
 }
 
@@ -95,8 +94,7 @@ void flue_intake_push(struct flue_intake_push *push, struct flue_payload *payloa
     push->samples = counts->samples;
     atomic_fetch_add(&intake->open, 1);
     if (origin)
-        batch =
-            flue_batch_new(payload, origin, *counts, flue_consumer_account(intake->consumer));
+        batch = flue_batch_new(payload, origin, *counts, flue_consumer_account(intake->consumer));
     else
         flue_payload_unref(payload);
     flue_origin_unref(origin);

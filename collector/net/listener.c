@@ -17,11 +17,11 @@
 #include "collector/base/log.h"
 #include "collector/net/connection.h"
 
-#define BACKLOG          1024
-#define ACCEPTS_AT_ONCE  64
-#define PAUSE_NS         (100ull * 1000 * 1000)
+#define BACKLOG         1024
+#define ACCEPTS_AT_ONCE 64
+#define PAUSE_NS        (100ull * 1000 * 1000)
 
-/* ---- sockets ------------------------------------------------------------------------------------ */
+/* ---- sockets -------------------------------------------------------------------------------- */
 
 static void print_address(const struct sockaddr *address, char *out, size_t size)
 {
@@ -138,8 +138,9 @@ static bool is_stale(const struct sockaddr_un *address)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
-    bool stale = connect(fd, (const struct sockaddr *)(const void *)address, sizeof *address) != 0 &&
-                 errno == ECONNREFUSED;
+    bool stale =
+        connect(fd, (const struct sockaddr *)(const void *)address, sizeof *address) != 0 &&
+        errno == ECONNREFUSED;
     close(fd);
     return stale;
 }
@@ -149,8 +150,9 @@ static enum flue_code open_unix(struct flue_listener *listener, struct flue_erro
     const char *path = listener->config.endpoint;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path)
-        return flue_fail(error, FLUE_INVALID, "%s: endpoint: a Unix socket's path has at most %zu "
-                                              "bytes, this one has %zu",
+        return flue_fail(error, FLUE_INVALID,
+                         "%s: endpoint: a Unix socket's path has at most %zu "
+                         "bytes, this one has %zu",
                          listener->component, sizeof address.sun_path - 1, strlen(path));
     memcpy(address.sun_path, path, strlen(path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -181,7 +183,7 @@ enum flue_code flue_listener_open(struct flue_listener *listener, struct flue_er
     return listener->config.transport == 1 ? open_unix(listener, error) : open_tcp(listener, error);
 }
 
-/* ---- accepting ---------------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------------------ */
 
 struct handover { /* an accepted socket on its way to its loop */
     struct flue_task task;

@@ -14,7 +14,7 @@ struct flue_outqueue_segment {
     const uint8_t *data;
     size_t size;
     struct flue_outqueue_chunk *chunk; /* small writes live in it, or ... */
-    struct flue_block *block;     /* ... the reference that keeps them */
+    struct flue_block *block;          /* ... the reference that keeps them */
 };
 struct flue_outqueue {
     struct flue_outqueue_segment *items;

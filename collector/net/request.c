@@ -6,17 +6,17 @@
 #include "collector/base/clock.h"
 #include "collector/net/status.h"
 
-#define SPARE_MAX          256u
-#define ARENA_FLOOR        ((size_t)1 << 20)
-#define ARENA_PER_BYTE     8u
-#define FIRST_CAPACITY     (16u * 1024)
-#define GRPC_PREFIX        5u
-#define NEAR_END           (256u * 1024)
-#define STALL_CHECK_NS     (10ull * 1000 * 1000)
-#define STALL_AT_MOST_NS   (1000ull * 1000 * 1000)
+#define SPARE_MAX            256u
+#define ARENA_FLOOR          ((size_t)1 << 20)
+#define ARENA_PER_BYTE       8u
+#define FIRST_CAPACITY       (16u * 1024)
+#define GRPC_PREFIX          5u
+#define NEAR_END             (256u * 1024)
+#define STALL_CHECK_NS       (10ull * 1000 * 1000)
+#define STALL_AT_MOST_NS     (1000ull * 1000 * 1000)
 #define RESPONSE_HEADERS_MAX 64u
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------------- */
 
 struct flue_exchange *flue_exchange_new(struct flue_connection *connection,
                                         enum flue_protocol protocol)
@@ -54,8 +54,8 @@ struct flue_exchange *flue_exchange_new(struct flue_connection *connection,
     connection->exchanges = exchange;
     atomic_fetch_add_explicit(&server->set->requests, 1, memory_order_relaxed);
     if (connection->tls_subject)
-        exchange->request.tls_subject = flue_arena_string(
-            &exchange->request.arena, flue_bytes_of(connection->tls_subject));
+        exchange->request.tls_subject =
+            flue_arena_string(&exchange->request.arena, flue_bytes_of(connection->tls_subject));
     return exchange;
 }
 
@@ -114,7 +114,7 @@ void flue_exchange_close(struct flue_exchange *exchange)
         exchange_free(exchange);
 }
 
-/* ---- headers ------------------------------------------------------------------------------------ */
+/* ---- headers -------------------------------------------------------------------------------- */
 
 bool flue_exchange_header(struct flue_exchange *exchange, struct flue_bytes name,
                           struct flue_bytes value)
@@ -237,7 +237,7 @@ static void set_deadline(struct flue_exchange *exchange)
         request->deadline_ns = request->received_ns + timeout;
 }
 
-/* ---- routing ------------------------------------------------------------------------------------ */
+/* ---- routing -------------------------------------------------------------------------------- */
 
 static void refuse_with(struct flue_exchange *exchange, enum flue_code code, const char *text)
 {
@@ -328,8 +328,8 @@ static bool preflight(struct flue_exchange *exchange)
                 (struct flue_header){FLUE_BYTES("access-control-allow-headers"), allow};
         if (cors->max_age > 0) {
             const char *age = flue_arena_printf(&request->arena, "%" PRId64, cors->max_age);
-            headers[count++] = (struct flue_header){FLUE_BYTES("access-control-max-age"),
-                                                    flue_bytes_of(age)};
+            headers[count++] =
+                (struct flue_header){FLUE_BYTES("access-control-max-age"), flue_bytes_of(age)};
         }
     }
     const struct flue_response response = {
@@ -394,14 +394,13 @@ void flue_exchange_head(struct flue_exchange *exchange)
     }
 }
 
-/* ---- the body ----------------------------------------------------------------------------------- */
+/* ---- the body ------------------------------------------------------------------------------- */
 
 static void too_large(struct flue_exchange *exchange, uint64_t size, const char *at_least)
 {
     struct flue_error error;
-    flue_fail(&error, FLUE_TOO_LARGE,
-              "the body has %s%" PRIu64 " bytes, the limit is %zu (%s)", at_least, size,
-              exchange->grpc ? exchange->limit - GRPC_PREFIX : exchange->limit,
+    flue_fail(&error, FLUE_TOO_LARGE, "the body has %s%" PRIu64 " bytes, the limit is %zu (%s)",
+              at_least, size, exchange->grpc ? exchange->limit - GRPC_PREFIX : exchange->limit,
               exchange->request.config->max_recv_msg_size_mib ? "max_recv_msg_size_mib"
                                                               : "max_request_body_size");
     flue_exchange_refuse(exchange, &error);
@@ -429,7 +428,8 @@ bool flue_request_admit(struct flue_request *request, struct flue_account *accou
     return true;
 }
 
-/* gRPC says in its first five bytes how much will come: believed up to the limit. False: answered. */
+/* gRPC says in its first five bytes how much will come: believed up to the limit. False: answered.
+ */
 static bool check_prefix(struct flue_exchange *exchange, const uint8_t *prefix, size_t *expected)
 {
     uint32_t size = (uint32_t)prefix[1] << 24 | (uint32_t)prefix[2] << 16 |
@@ -555,7 +555,7 @@ void flue_exchange_complete(struct flue_exchange *exchange)
         refuse_with(exchange, FLUE_INTERNAL, "nobody takes the body");
 }
 
-/* ---- back-pressure ------------------------------------------------------------------------------ */
+/* ---- back-pressure -------------------------------------------------------------------------- */
 
 static bool over_share(const struct flue_exchange *exchange)
 {
@@ -609,7 +609,7 @@ bool flue_exchange_stall(struct flue_exchange *exchange)
     return true;
 }
 
-/* ---- the answer --------------------------------------------------------------------------------- */
+/* ---- the answer ----------------------------------------------------------------------------- */
 
 static bool push(struct flue_header *headers, size_t *count, struct flue_bytes name,
                  struct flue_bytes value)

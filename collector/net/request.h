@@ -2,8 +2,8 @@
  *
  * Private to net/. A session makes an exchange, adds headers, says when they are complete, hands
  * over the body in pieces, and says when its stream is closed; this file finds the route, keeps the
- * limits and the accounts, and calls the receiver. The exchange frees itself when it is answered and
- * its stream is closed. All on the loop of the connection.
+ * limits and the accounts, and calls the receiver. The exchange frees itself when it is answered
+ * and its stream is closed. All on the loop of the connection.
  */
 #ifndef FLUE_NET_REQUEST_H
 #define FLUE_NET_REQUEST_H
@@ -33,7 +33,7 @@ struct flue_exchange {
     uint64_t progress_ns; /* when the last of them came */
     size_t withheld;      /* HTTP/2: window not given back */
     int32_t stream;
-    bool ended;           /* HTTP/2: the peer's END_STREAM came */
+    bool ended;      /* HTTP/2: the peer's END_STREAM came */
     unsigned status; /* of the answer */
     char peer[56];
     /* HTTP/2's answer while it is sent */

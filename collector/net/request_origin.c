@@ -22,8 +22,8 @@ static bool tenant_byte(uint8_t c)
 
 enum flue_code flue_tenant_check(struct flue_bytes tenant, struct flue_error *error)
 {
-    bool good = tenant.size <= TENANT_MAX && !flue_bytes_is(tenant, ".") &&
-                !flue_bytes_is(tenant, "..");
+    bool good =
+        tenant.size <= TENANT_MAX && !flue_bytes_is(tenant, ".") && !flue_bytes_is(tenant, "..");
     char shown[64];
     for (size_t i = 0; good && i < tenant.size; i++)
         good = tenant_byte(tenant.data[i]);

@@ -19,7 +19,7 @@ struct rpc {
     struct flue_unpack unpack;
 };
 
-/* ---- what is asked for -------------------------------------------------------------------------- */
+/* ---- what is asked for ---------------------------------------------------------------------- */
 
 struct media {
     bool known;
@@ -45,8 +45,7 @@ static struct media media_of(const struct flue_rpc_service *service,
         {"application/json", FLUE_RPC_HTTP, FLUE_RPC_JSON},
     };
     struct flue_bytes value = flue_request_header(request, "content-type");
-    struct flue_bytes name =
-        flue_bytes_trim(flue_bytes_first(value, flue_bytes_find(value, ';')));
+    struct flue_bytes name = flue_bytes_trim(flue_bytes_first(value, flue_bytes_find(value, ';')));
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         enum flue_rpc_protocol protocol = types[i].protocol;
         bool served = protocol == FLUE_RPC_GRPC      ? service->grpc
@@ -109,7 +108,7 @@ static struct flue_bytes accepted_codings(unsigned codings)
     return flue_bytes_of(lists[index]);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 static void respond_error(struct flue_request *request, const struct flue_rpc_service *service,
                           const struct media *media, const struct flue_error *error)
@@ -215,7 +214,7 @@ void flue_rpc_answer(struct flue_rpc_call *call, struct flue_bytes message)
     flue_block_unref(own);
 }
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
 static void fail(struct rpc *rpc, enum flue_code code, const char *text)
 {
@@ -348,8 +347,7 @@ static void head(struct flue_request *request, void *arg)
     if (!media.known || (media.protocol == FLUE_RPC_GRPC && request->protocol != FLUE_HTTP2)) {
         char shown[96];
         flue_fail(&error, FLUE_BAD_MEDIA, "content-type: \"%s\" is not taken here%s%s%s%s",
-                  flue_printable(flue_request_header(request, "content-type"), shown,
-                                 sizeof shown),
+                  flue_printable(flue_request_header(request, "content-type"), shown, sizeof shown),
                   service->grpc ? "; application/grpc (over HTTP/2)" : "",
                   service->connect ? "; application/proto" : "",
                   service->http ? "; application/x-protobuf" : "",

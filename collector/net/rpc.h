@@ -21,8 +21,9 @@ struct flue_rpc_call {
     enum flue_rpc_protocol protocol;
     enum flue_rpc_encoding encoding;
     struct flue_account *account;
-    struct flue_block *message; /* decompressed, finished; owned by the call, take by setting NULL */
-    size_t wire_size;           /* as it arrived */
+    struct flue_block
+        *message;     /* decompressed, finished; owned by the call, take by setting NULL */
+    size_t wire_size; /* as it arrived */
     void *user;
 };
 
@@ -45,7 +46,8 @@ struct flue_rpc_service {
 
 /* Fills a route for flue_server_add; `service` lives as long as the server. */
 void flue_rpc_route(const struct flue_rpc_service *service, struct flue_route *route);
-/* `message`: the response message in the call's encoding (may be empty for protobuf; JSON: "{}"). */
+/* `message`: the response message in the call's encoding (may be empty for protobuf; JSON: "{}").
+ */
 void flue_rpc_answer(struct flue_rpc_call *call, struct flue_bytes message);
 void flue_rpc_fail(struct flue_rpc_call *call, const struct flue_error *error);
 

@@ -41,9 +41,8 @@ static struct flue_metric *listener_metric(struct flue_listener *listener,
                                            enum flue_metric_type type, const char *name,
                                            const char *help, const char *reason)
 {
-    const struct flue_label labels[] = {{"endpoint", listener->config.endpoint},
-                                        {reason ? "reason" : NULL, reason},
-                                        {NULL, NULL}};
+    const struct flue_label labels[] = {
+        {"endpoint", listener->config.endpoint}, {reason ? "reason" : NULL, reason}, {NULL, NULL}};
     return flue_metric(listener->set->metrics, type, name, help, labels);
 }
 
@@ -56,8 +55,8 @@ static void make_metrics(struct flue_listener *listener)
                                      "connections open now", NULL);
     listener->received = listener_metric(listener, FLUE_COUNTER, "server_received_bytes",
                                          "bytes received from sockets", NULL);
-    listener->refused_limit = listener_metric(
-        listener, FLUE_COUNTER, "server_connections_refused", refused, "connection_limit");
+    listener->refused_limit = listener_metric(listener, FLUE_COUNTER, "server_connections_refused",
+                                              refused, "connection_limit");
     listener->refused_descriptors = listener_metric(
         listener, FLUE_COUNTER, "server_connections_refused", refused, "accept_failed");
     listener->refused_tls = listener_metric(listener, FLUE_COUNTER, "server_connections_refused",
@@ -99,8 +98,7 @@ static enum flue_code new_listener(struct flue_server_set *set, const char *comp
     listener->given = config;
     listener->config = flue_server_config_effective(config);
     make_metrics(listener);
-    if (config->tls &&
-        flue_tls_server_new(config->tls, "h2,http/1.1", &listener->tls, error)) {
+    if (config->tls && flue_tls_server_new(config->tls, "h2,http/1.1", &listener->tls, error)) {
         free(listener);
         flue_fail_prefix(error, "%s", component);
         return error ? error->code : FLUE_INVALID;
@@ -149,7 +147,7 @@ enum flue_code flue_server_add(struct flue_server_set *set, const char *componen
     return FLUE_OK;
 }
 
-/* ---- on the loops ------------------------------------------------------------------------------- */
+/* ---- on the loops --------------------------------------------------------------------------- */
 
 static void start_on_loop(struct flue_loop *loop, void *arg)
 {

@@ -11,11 +11,12 @@
  *
  * A request lives until it has been answered AND its stream is closed; a receiver may keep the
  * pointer until it answers. When the client goes away before, `gone` is called (if set); the answer
- * must still be given, and goes nowhere. Before body() only a receiver that set `gone` has to answer:
- * without it the request ends with its stream. All on the loop of the connection.
+ * must still be given, and goes nowhere. Before body() only a receiver that set `gone` has to
+ * answer: without it the request ends with its stream. All on the loop of the connection.
  *
  * Back-pressure: over the account's soft share window updates (HTTP/2) or reads (HTTP/1.1) are
- * withheld while a body is incoming; new requests are refused before the body by flue_request_admit.
+ * withheld while a body is incoming; new requests are refused before the body by
+ * flue_request_admit.
  */
 #ifndef FLUE_NET_SERVER_H
 #define FLUE_NET_SERVER_H
@@ -25,7 +26,7 @@
 #include "collector/component.h"
 #include "collector/net/tls.h"
 
-/* ---- configuration (confighttp and configgrpc server keys, one struct for both) --------------- */
+/* ---- configuration (confighttp and configgrpc server keys, one struct for both) ------------- */
 
 struct flue_cors_config {
     struct flue_list allowed_origins, allowed_headers, exposed_headers;
@@ -43,10 +44,10 @@ struct flue_keepalive_config {
     struct flue_keepalive_enforcement_config enforcement_policy;
 };
 struct flue_server_config {
-    const char *endpoint;  /* "host:port", or a path with transport unix */
-    int transport;         /* 0 tcp, 1 unix */
+    const char *endpoint;                     /* "host:port", or a path with transport unix */
+    int transport;                            /* 0 tcp, 1 unix */
     const struct flue_tls_server_config *tls; /* NULL: plaintext */
-    int64_t max_request_body_size; /* bytes, before and after decompression */
+    int64_t max_request_body_size;            /* bytes, before and after decompression */
     int64_t max_recv_msg_size_mib; /* grpc's key for it; 0 in an http block. A request's config has
                                     * max_request_body_size in bytes, whichever was given */
     bool include_metadata;
@@ -60,10 +61,11 @@ struct flue_server_config {
     int64_t max_concurrent_streams;
     struct flue_keepalive_config keepalive;
 };
-/* For receivers' field tables: FLUE_OPTIONAL(..., struct flue_server_config, flue_server_http_fields)
- * The tables differ in keys (max_recv_msg_size_mib becomes max_request_body_size) and defaults. The
- * endpoints' defaults are OTLP's (localhost:4318, localhost:4317); a receiver with another one lists
- * its own FLUE_ENDPOINT row and squashes flue_server_http_rest_fields, the same without `endpoint`. */
+/* For receivers' field tables: FLUE_OPTIONAL(..., struct flue_server_config,
+ * flue_server_http_fields) The tables differ in keys (max_recv_msg_size_mib becomes
+ * max_request_body_size) and defaults. The endpoints' defaults are OTLP's (localhost:4318,
+ * localhost:4317); a receiver with another one lists its own FLUE_ENDPOINT row and squashes
+ * flue_server_http_rest_fields, the same without `endpoint`. */
 extern const struct flue_field flue_server_http_fields[];
 extern const struct flue_field flue_server_http_rest_fields[];
 extern const struct flue_field flue_server_grpc_fields[];
@@ -72,7 +74,7 @@ unsigned flue_server_codings(const struct flue_server_config *config);
 void flue_server_check(const struct flue_server_config *config, const char *path,
                        struct flue_check *check);
 
-/* ---- routes and requests ---------------------------------------------------------------------- */
+/* ---- routes and requests -------------------------------------------------------------------- */
 
 enum flue_protocol { FLUE_HTTP1, FLUE_HTTP2 };
 
@@ -106,8 +108,8 @@ struct flue_route {
     void *arg;
     void (*head)(struct flue_request *request, void *arg);
     void (*body)(struct flue_request *request, void *arg);
-    /* Something is wrong before the receiver could see it (405, broken framing, body over the limit,
-     * time-out in the body): answer in this route's own protocol. NULL: text/plain. */
+    /* Something is wrong before the receiver could see it (405, broken framing, body over the
+     * limit, time-out in the body): answer in this route's own protocol. NULL: text/plain. */
     void (*refuse)(struct flue_request *request, void *arg, const struct flue_error *error);
 };
 
@@ -124,14 +126,14 @@ struct flue_response {
     unsigned status;
     const struct flue_header *headers; /* copied; content-length is added */
     size_t header_count;
-    struct flue_bytes body;            /* copied */
+    struct flue_bytes body;             /* copied */
     const struct flue_header *trailers; /* HTTP/2 only (gRPC) */
     size_t trailer_count;
     bool close; /* HTTP/1.1: and then close */
 };
 void flue_respond(struct flue_request *request, const struct flue_response *response);
 
-/* ---- servers ---------------------------------------------------------------------------------- */
+/* ---- servers -------------------------------------------------------------------------------- */
 
 /* Two receivers (or two blocks of one) that name the same endpoint with equal settings share the
  * listener; the same path twice, or unequal settings, is an error of start. */

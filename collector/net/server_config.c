@@ -1,19 +1,19 @@
 /* server_config.c: the keys of a listener, their checks, and what they mean together.
  *
- * Source: OpenTelemetry Collector, confighttp and configgrpc (server side). `auth` and `middlewares`
- * are not served, and so not in the tables: naming them is an error. */
+ * Source: OpenTelemetry Collector, confighttp and configgrpc (server side). `auth` and
+ * `middlewares` are not served, and so not in the tables: naming them is an error. */
 #include <stdio.h>
 
 #include "collector/base/codec.h"
 #include "collector/net/listener.h"
 
-#define MIB                (1024 * 1024)
-#define BODY_LIMIT         (64ll * MIB)
-#define HEADER_TIMEOUT_NS  (10ll * 1000 * 1000 * 1000)
-#define IDLE_TIMEOUT_NS    (300ll * 1000 * 1000 * 1000)
-#define DAY_NS             (86400ll * 1000 * 1000 * 1000)
-#define STREAMS_DEFAULT    100
-#define STREAMS_MAX        10000
+#define MIB               (1024 * 1024)
+#define BODY_LIMIT        (64ll * MIB)
+#define HEADER_TIMEOUT_NS (10ll * 1000 * 1000 * 1000)
+#define IDLE_TIMEOUT_NS   (300ll * 1000 * 1000 * 1000)
+#define DAY_NS            (86400ll * 1000 * 1000 * 1000)
+#define STREAMS_DEFAULT   100
+#define STREAMS_MAX       10000
 
 static const char *const transports[] = {"tcp", "unix", NULL};
 
@@ -54,8 +54,8 @@ static const struct flue_field enforcement_fields[] = {
 };
 
 static const struct flue_field keepalive_fields[] = {
-    FLUE_BLOCK(struct flue_keepalive_config, server_parameters,
-               struct flue_keepalive_server_config, keepalive_server_fields),
+    FLUE_BLOCK(struct flue_keepalive_config, server_parameters, struct flue_keepalive_server_config,
+               keepalive_server_fields),
     FLUE_BLOCK(struct flue_keepalive_config, enforcement_policy,
                struct flue_keepalive_enforcement_config, enforcement_fields),
     FLUE_FIELDS_END,
@@ -265,8 +265,7 @@ bool flue_server_config_equal(const struct flue_server_config *a,
            a->include_metadata == b->include_metadata &&
            same_map(&a->response_headers, &b->response_headers) &&
            same_list(&a->compression_algorithms, &b->compression_algorithms) &&
-           a->read_timeout == b->read_timeout &&
-           a->read_header_timeout == b->read_header_timeout &&
+           a->read_timeout == b->read_timeout && a->read_header_timeout == b->read_header_timeout &&
            a->write_timeout == b->write_timeout && a->idle_timeout == b->idle_timeout &&
            a->keep_alives_enabled == b->keep_alives_enabled &&
            a->max_concurrent_streams == b->max_concurrent_streams &&
@@ -277,5 +276,6 @@ bool flue_server_config_equal(const struct flue_server_config *a,
            x->server_parameters.time == y->server_parameters.time &&
            x->server_parameters.timeout == y->server_parameters.timeout &&
            x->enforcement_policy.min_time == y->enforcement_policy.min_time &&
-           x->enforcement_policy.permit_without_stream == y->enforcement_policy.permit_without_stream;
+           x->enforcement_policy.permit_without_stream ==
+               y->enforcement_policy.permit_without_stream;
 }

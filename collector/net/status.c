@@ -81,8 +81,8 @@ void flue_status_proto(const struct flue_error *error, struct flue_buffer *out)
 
 void flue_status_json(const struct flue_error *error, struct flue_buffer *out)
 {
-    flue_buffer_printf(out, "{\"code\":%u,\"message\":",
-                       (unsigned)flue_code_facts(error->code)->grpc);
+    flue_buffer_printf(out,
+                       "{\"code\":%u,\"message\":", (unsigned)flue_code_facts(error->code)->grpc);
     flue_buffer_json(out, flue_bytes_of(error->text));
     if (error->retry_after_ms || is_bad_request(error))
         flue_buffer_text(out, ",\"details\":[");
@@ -162,9 +162,10 @@ void flue_status_grpc(struct flue_request *request, const struct flue_error *err
         flue_buffer_destroy(&status);
     }
     if (accept_encoding.size)
-        headers[count++] = (struct flue_header){FLUE_BYTES("grpc-accept-encoding"), accept_encoding};
-    const struct flue_response response = {.status = 200, .headers = headers,
-                                           .header_count = count};
+        headers[count++] =
+            (struct flue_header){FLUE_BYTES("grpc-accept-encoding"), accept_encoding};
+    const struct flue_response response = {
+        .status = 200, .headers = headers, .header_count = count};
     flue_respond(request, &response);
 }
 

@@ -1,8 +1,9 @@
-/* status.h: one error in the words of each protocol: google.rpc.Status, gRPC trailers, Connect JSON.
+/* status.h: one error in the words of each protocol: google.rpc.Status, gRPC trailers, Connect
+ * JSON.
  *
  * Private to net/. Written by hand, because net/ stands beside proto/ and may not use it: the three
- * messages are google/rpc/status.proto (1 code, 2 message, 3 details), error_details.proto's RetryInfo
- * (1 retry_delay) and BadRequest (1 field_violations: 1 field, 2 description).
+ * messages are google/rpc/status.proto (1 code, 2 message, 3 details), error_details.proto's
+ * RetryInfo (1 retry_delay) and BadRequest (1 field_violations: 1 field, 2 description).
  */
 #ifndef FLUE_NET_STATUS_H
 #define FLUE_NET_STATUS_H

@@ -11,7 +11,7 @@
 
 /* How often a changed client_ca_file is looked for when reload_interval is not set. */
 #define CLIENT_CA_INTERVAL_NS (10ull * 1000 * 1000 * 1000)
-#define ALPN_MAX 64
+#define ALPN_MAX              64
 
 #define COMMON_FIELDS(member_struct)                                                               \
     FLUE_SQUASH(member_struct, common, struct flue_tls_config, common_fields)
@@ -69,7 +69,7 @@ static bool set(const char *text)
     return text && *text;
 }
 
-/* ---- names of the configuration in OpenSSL's words --------------------------------------------- */
+/* ---- names of the configuration in OpenSSL's words ------------------------------------------ */
 
 static bool version_number(const char *name, int *out)
 {
@@ -132,11 +132,11 @@ void flue_tls_check(const struct flue_tls_config *config, const char *path,
 
     int lowest = TLS1_2_VERSION, highest = TLS1_3_VERSION;
     if (set(config->min_version) && !version_number(config->min_version, &lowest))
-        flue_check_fail(check, AT("min_version"), "unknown TLS version \"%s\": 1.0, 1.1, 1.2 or 1.3",
-                        config->min_version);
+        flue_check_fail(check, AT("min_version"),
+                        "unknown TLS version \"%s\": 1.0, 1.1, 1.2 or 1.3", config->min_version);
     if (set(config->max_version) && !version_number(config->max_version, &highest))
-        flue_check_fail(check, AT("max_version"), "unknown TLS version \"%s\": 1.0, 1.1, 1.2 or 1.3",
-                        config->max_version);
+        flue_check_fail(check, AT("max_version"),
+                        "unknown TLS version \"%s\": 1.0, 1.1, 1.2 or 1.3", config->max_version);
     if (lowest > highest)
         flue_check_fail(check, AT("min_version"), "min_version %s is above max_version %s",
                         set(config->min_version) ? config->min_version : "1.2",
@@ -161,7 +161,7 @@ void flue_tls_check(const struct flue_tls_config *config, const char *path,
 #undef AT
 }
 
-/* ---- making a context -------------------------------------------------------------------------- */
+/* ---- making a context ----------------------------------------------------------------------- */
 
 struct flue_tls {
     _Atomic uint32_t refs;
@@ -285,8 +285,8 @@ static enum flue_code set_parameters(SSL_CTX *context, const struct flue_tls_con
             return flue_fail(error, FLUE_INVALID, "tls.cipher_suites: \"%.100s\" cannot be used",
                              given);
         if (!thirteen)
-            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ":" : "",
-                                     name);
+            used +=
+                (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ":" : "", name);
     }
     if (used && SSL_CTX_set_cipher_list(context, names) != 1)
         return openssl_fail(error, "cipher_suites", names);
@@ -321,8 +321,8 @@ static enum flue_code fill_context(struct flue_tls *tls, SSL_CTX *context, struc
 {
     const struct flue_tls_config *config = &tls->server_config.common;
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE |
-                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_default_passwd_cb(context, no_password);
     enum flue_code code = set_parameters(context, config, error);
     if (!code && (set(config->cert_file) || set(config->cert_pem)))
@@ -436,7 +436,7 @@ void flue_tls_destroy(struct flue_tls *tls)
     free(tls);
 }
 
-/* ---- reading again ----------------------------------------------------------------------------- */
+/* ---- reading again -------------------------------------------------------------------------- */
 
 static void reload(struct flue_tls *tls)
 {
@@ -471,7 +471,8 @@ static void reload_done(struct flue_job *job)
     flue_tls_destroy(tls);
 }
 
-/* Files are read on the pool where there is a loop to be kept free; meanwhile the old one is used. */
+/* Files are read on the pool where there is a loop to be kept free; meanwhile the old one is used.
+ */
 static void reload_if_due(struct flue_tls *tls)
 {
     uint64_t due = atomic_load(&tls->due_ns);

@@ -1,12 +1,14 @@
 /* tls.h: the one place that makes TLS contexts, for listeners and for clients.
  *
- * Keys of the `tls` block are the Collector's (configtls). Certificates given by file are read again
- * every reload_interval, and client_ca_file with client_ca_file_reload (looked at every 10 s where no
- * interval is given), on the pool; what cannot be read leaves the old one in use and is logged.
+ * Keys of the `tls` block are the Collector's (configtls). Certificates given by file are read
+ * again every reload_interval, and client_ca_file with client_ca_file_reload (looked at every 10 s
+ * where no interval is given), on the pool; what cannot be read leaves the old one in use and is
+ * logged.
  *
  * The configuration struct is copied; what it points to must outlive the flue_tls (it lives in the
- * configuration's arena). A client's connection still sets SSL_set_tlsext_host_name and SSL_set1_host
- * itself: the context knows no name. Keys with a password are refused, nobody is asked.
+ * configuration's arena). A client's connection still sets SSL_set_tlsext_host_name and
+ * SSL_set1_host itself: the context knows no name. Keys with a password are refused, nobody is
+ * asked.
  */
 #ifndef FLUE_NET_TLS_H
 #define FLUE_NET_TLS_H

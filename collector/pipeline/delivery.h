@@ -1,13 +1,13 @@
 /* delivery.h: one request on its way to every destination, and the answer on its way back.
  *
- * The receiver begins a delivery, pushes its batches into its consumer (the fan-out to all pipelines
- * that name the receiver), and ends it. Every pipeline's processors run; at the end of a pipeline
- * each exporter joins the delivery as a branch. Nothing is sent or queued before all of them have
- * joined. Then:
+ * The receiver begins a delivery, pushes its batches into its consumer (the fan-out to all
+ * pipelines that name the receiver), and ends it. Every pipeline's processors run; at the end of a
+ * pipeline each exporter joins the delivery as a branch. Nothing is sent or queued before all of
+ * them have joined. Then:
  *
  *   1. reserve: every branch with a queue reserves its bytes. A full queue with on_overflow: refuse
- *      refuses the whole delivery (nothing was taken anywhere); with drop the branch is left out and
- *      counted.
+ *      refuses the whole delivery (nothing was taken anywhere); with drop the branch is left out
+ * and counted.
  *   2. branches without a queue are sent first; a final failure there refuses the delivery.
  *   3. commit: the reserved items enter their queues.
  *
@@ -57,7 +57,8 @@ uint64_t flue_delivery_deadline(const struct flue_delivery *delivery);
 struct flue_consumer;
 void flue_consumer_push(struct flue_consumer *consumer, struct flue_batch *batch,
                         struct flue_delivery *delivery);
-/* The account to which a request's bytes are charged before it has a batch (the first pipeline's). */
+/* The account to which a request's bytes are charged before it has a batch (the first pipeline's).
+ */
 struct flue_account *flue_consumer_account(struct flue_consumer *consumer);
 
 #endif

@@ -1,4 +1,5 @@
-/* exporter.h: the engine's half of an exporter: queue, retry, concurrency, metrics, acknowledgement.
+/* exporter.h: the engine's half of an exporter: queue, retry, concurrency, metrics,
+ * acknowledgement.
  *
  * An exporter component turns one item into requests and gives a verdict; everything else is here,
  * once. A send is one item: it keeps its identity, and `state`, over all its attempts, so that what
@@ -6,10 +7,10 @@
  * fixed. Attempts of one item never overlap.
  *
  * An item stays on the loop where it arrived. Concurrency (num_consumers), bytes and count of the
- * queue are shared by all loops through atomics. An item keeps its place among num_consumers while it
- * waits to be sent again, so a destination that is down is not asked by the whole queue at once.
- * Without a queue (sending_queue.enabled: false, or a component with no_queue) nothing bounds how many
- * sends run at a time but the senders themselves.
+ * queue are shared by all loops through atomics. An item keeps its place among num_consumers while
+ * it waits to be sent again, so a destination that is down is not asked by the whole queue at once.
+ * Without a queue (sending_queue.enabled: false, or a component with no_queue) nothing bounds how
+ * many sends run at a time but the senders themselves.
  */
 #ifndef FLUE_PIPELINE_EXPORTER_H
 #define FLUE_PIPELINE_EXPORTER_H
@@ -21,9 +22,10 @@
 struct flue_send {
     struct flue_batch *batch; /* immutable */
     struct flue_loop *loop;
-    unsigned attempt;      /* 0 for the first */
-    uint64_t deadline_ns;  /* of this attempt: `timeout`, or the caller's if that is earlier; 0: none */
-    void *state;           /* the exporter's; freed by free_state when the item ends */
+    unsigned attempt; /* 0 for the first */
+    uint64_t
+        deadline_ns; /* of this attempt: `timeout`, or the caller's if that is earlier; 0: none */
+    void *state;     /* the exporter's; freed by free_state when the item ends */
     void (*free_state)(void *state);
     /* While an attempt runs: the item is given up (deadline of a drain, sender gone). The exporter
      * ends its requests and still calls flue_send_done. May be NULL. */
@@ -44,9 +46,9 @@ struct flue_verdict {
     bool split_by_bytes;
 };
 void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict);
-/* Within an attempt, for an exporter that bounds its own concurrency (an adaptive one): this item gives
- * its place among num_consumers back, so that the engine goes on to the next. Once per item; later
- * calls do nothing. */
+/* Within an attempt, for an exporter that bounds its own concurrency (an adaptive one): this item
+ * gives its place among num_consumers back, so that the engine goes on to the next. Once per item;
+ * later calls do nothing. */
 void flue_send_free_place(struct flue_send *send);
 /* SENT with nothing rejected. */
 void flue_send_ok(struct flue_send *send);

@@ -163,8 +163,8 @@ static void request(struct flue_client_item *base)
                                                : 99999999u,
                         fits ? 'm' : 'S');
     memcpy(item->headers, call->headers, call->header_count * sizeof item->headers[0]);
-    item->headers[call->header_count++] = (struct flue_header){
-        FLUE_BYTES("grpc-timeout"), flue_bytes(item->timeout, (size_t)size)};
+    item->headers[call->header_count++] =
+        (struct flue_header){FLUE_BYTES("grpc-timeout"), flue_bytes(item->timeout, (size_t)size)};
     call->headers = item->headers;
 }
 
@@ -196,8 +196,7 @@ static enum flue_code otlp_grpc_create(const struct flue_create *create, void **
         .answered = answered,
     };
     (void)flue_client_level(&config->compression_params, coding, &self->sender.level);
-    own[count++] =
-        (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/grpc")};
+    own[count++] = (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/grpc")};
     own[count++] = (struct flue_header){FLUE_BYTES("te"), FLUE_BYTES("trailers")};
     if (coding != FLUE_IDENTITY) /* gRPC's name of framed snappy is "snappy" */
         own[count++] = (struct flue_header){FLUE_BYTES("grpc-encoding"),

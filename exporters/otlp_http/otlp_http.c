@@ -156,8 +156,7 @@ static bool is_json(const struct flue_call *call)
 }
 
 /* 2xx: what the next hop says about the data it took. It is never sent again. */
-static enum flue_code read_answer(const struct flue_client_item *item,
-                                  struct flue_verdict *verdict)
+static enum flue_code read_answer(const struct flue_client_item *item, struct flue_verdict *verdict)
 {
     const struct flue_call *call = &item->call;
     char said[256] = "";
@@ -224,8 +223,8 @@ static void refused(const struct flue_client_item *item, struct flue_error *erro
     const struct flue_call *call = &item->call;
     char printable[300];
     struct flue_bytes said = status_message(call);
-    flue_fail(error, code_of(call->status), "\"%s\": HTTP %u%s%s", of_sender(item->sender)->endpoint,
-              call->status, said.size ? ": " : "",
+    flue_fail(error, code_of(call->status), "\"%s\": HTTP %u%s%s",
+              of_sender(item->sender)->endpoint, call->status, said.size ? ": " : "",
               flue_printable(said, printable, sizeof printable));
     if (flue_code_facts(error->code)->retryable)
         error->retry_after_ms = flue_call_retry_after_ms(call);

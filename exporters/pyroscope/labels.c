@@ -10,10 +10,11 @@
 const struct flue_field flue_labels_fields[] = {
     FLUE_MAP(struct flue_labels_config, mapping,
              .help = "attribute to label name; an empty name leaves the attribute out"),
-    FLUE_STRINGS(struct flue_labels_config, drop,
-                 .def = "[process.pid, process.parent_pid, process.command, process.command_line, "
-                        "process.command_args, process.creation.time]",
-                 .help = "attributes that never become labels: each value would be a series of its own"),
+    FLUE_STRINGS(
+        struct flue_labels_config, drop,
+        .def = "[process.pid, process.parent_pid, process.command, process.command_line, "
+               "process.command_args, process.creation.time]",
+        .help = "attributes that never become labels: each value would be a series of its own"),
     FLUE_STRINGS(struct flue_labels_config, priority,
                  .def = "[cdn_region, cdn_pop, cdn_tier, k8s_cluster_name, k8s_namespace_name, "
                         "k8s_deployment_name, k8s_container_name, k8s_pod_name, k8s_node_name, "
@@ -98,8 +99,8 @@ static int by_name(const void *a, const void *b)
                               ((const struct flue_pprof_label *)b)->name);
 }
 
-/* Takes out the last one of the order in the header until `limit` are left, but nothing of its first
- * group; items sorted by name. */
+/* Takes out the last one of the order in the header until `limit` are left, but nothing of its
+ * first group; items sorted by name. */
 static void trim(struct flue_series_labels *labels, const struct flue_labels_config *config,
                  size_t limit)
 {
@@ -132,9 +133,8 @@ static bool name_service(struct flue_series_labels *labels, struct flue_arena *a
         if (flue_bytes_is(labels->items[i].name, "process_executable_name"))
             executable = labels->items[i].value;
     }
-    name = executable.size
-               ? flue_arena_printf(arena, "unknown_service:%.*s", FLUE_PRI(executable))
-               : flue_arena_string(arena, FLUE_BYTES("unknown_service"));
+    name = executable.size ? flue_arena_printf(arena, "unknown_service:%.*s", FLUE_PRI(executable))
+                           : flue_arena_string(arena, FLUE_BYTES("unknown_service"));
     return name && flue_labels_add(labels, arena, FLUE_BYTES("service_name"), flue_bytes_of(name));
 }
 

@@ -1,8 +1,8 @@
 /* labels.h: from attributes to the labels of one series.
  *
  * Names are Pyroscope's (underscores, proto/pprof/names.h) unless `mapping` says another. At most
- * FLUE_SERIES_LABELS in all, counting "__*" and the labels that samples have: the server refuses more.
- * What must go goes from the end of this order, but nothing of its first line:
+ * FLUE_SERIES_LABELS in all, counting "__*" and the labels that samples have: the server refuses
+ * more. What must go goes from the end of this order, but nothing of its first line:
  *   1. "__*" and service_name   2. `priority`, in its order   3. all others by name
  * Values over 2,048 bytes and names over 1,024 are cut at a character.
  */

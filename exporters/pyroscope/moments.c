@@ -7,8 +7,8 @@
 #define NEIGHBOURS 16
 #define JUMP_NS    1000000
 
-/* True when the key was not there and now is. Two threads that put in the same key at once both look
- * again afterwards; of two equal entries the one in the lower way counts. */
+/* True when the key was not there and now is. Two threads that put in the same key at once both
+ * look again afterwards; of two equal entries the one in the lower way counts. */
 static bool take(struct flue_moments *moments, uint64_t key)
 {
     _Atomic uint64_t *set = moments->slots[key % FLUE_MOMENT_SETS];

@@ -2,10 +2,11 @@
  * same.
  *
  * The store keeps one profile of equal labels and equal time (pyroscope.md: de-duplication at
- * compaction), so a second one would be lost. A bounded set of the pairs last seen, shared by all loops
- * without a lock: 65,536 hashes in sets of eight, the newest pushing out an older one of its set. A pair
- * that was pushed out is forgotten, which matters only for senders that repeat a time much later; a
- * hash that is taken for another (2^-64) moves a time by a nanosecond, which is harmless.
+ * compaction), so a second one would be lost. A bounded set of the pairs last seen, shared by all
+ * loops without a lock: 65,536 hashes in sets of eight, the newest pushing out an older one of its
+ * set. A pair that was pushed out is forgotten, which matters only for senders that repeat a time
+ * much later; a hash that is taken for another (2^-64) moves a time by a nanosecond, which is
+ * harmless.
  */
 #ifndef EXPORTERS_PYROSCOPE_MOMENTS_H
 #define EXPORTERS_PYROSCOPE_MOMENTS_H

@@ -35,12 +35,14 @@ static struct flue_parcel_part *new_part(struct flue_parcel *parcel)
         return NULL;
     part->parcel = parcel;
     /* Most series have more labels than a list begins with. */
-    part->labels.items = flue_arena_alloc(&parcel->arena, FLUE_SERIES_LABELS * sizeof part->labels.items[0]);
+    part->labels.items =
+        flue_arena_alloc(&parcel->arena, FLUE_SERIES_LABELS * sizeof part->labels.items[0]);
     part->labels.room = part->labels.items ? FLUE_SERIES_LABELS : 0;
     return part->labels.items ? part : NULL;
 }
 
-/* `on_samples`: labels that samples of the profile have; the server counts them with the series'. */
+/* `on_samples`: labels that samples of the profile have; the server counts them with the series'.
+ */
 static bool finish_labels(struct builder *b, struct flue_parcel_part *part, uint64_t on_samples)
 {
     struct flue_parcel *parcel = b->parcel;
@@ -53,7 +55,7 @@ static bool finish_labels(struct builder *b, struct flue_parcel_part *part, uint
     return true;
 }
 
-/* ---- from OTLP -------------------------------------------------------------------------------- */
+/* ---- from OTLP ------------------------------------------------------------------------------ */
 
 struct attribute_walk {
     struct builder *builder;
@@ -110,15 +112,16 @@ static enum flue_code from_otlp(struct builder *b, const struct flue_batch *batc
         .numbers_as_text = true,
         .received_ns = batch->origin->received_ns,
     };
-    enum flue_code code = flue_otlp_to_pprof(b->payload, &options, &b->parcel->arena, add_converted, b,
-                                             b->error);
+    enum flue_code code =
+        flue_otlp_to_pprof(b->payload, &options, &b->parcel->arena, add_converted, b, b->error);
     return code ? code : b->failed ? no_memory(b->error) : FLUE_OK;
 }
 
-/* ---- from pprof ------------------------------------------------------------------------------- */
+/* ---- from pprof ----------------------------------------------------------------------------- */
 
-static bool add_series_labels(struct builder *b, struct flue_parcel_part *part, size_t series_number,
-                              const struct flue_pprof_series *series, uint64_t on_samples)
+static bool add_series_labels(struct builder *b, struct flue_parcel_part *part,
+                              size_t series_number, const struct flue_pprof_series *series,
+                              uint64_t on_samples)
 {
     struct flue_arena *arena = &b->parcel->arena;
     struct attribute_walk walk = {.builder = b, .part = part};
@@ -158,7 +161,8 @@ static enum flue_code prepare_profile(struct builder *b, struct flue_parcel_part
 static struct flue_counts share_of(const struct flue_pprof_profile *profile,
                                    const struct flue_counts *left, size_t profiles)
 {
-    uint64_t samples = profile->facts.sample_types ? profile->facts.samples : left->samples / profiles;
+    uint64_t samples =
+        profile->facts.sample_types ? profile->facts.samples : left->samples / profiles;
 
     return (struct flue_counts){left->profiles / profiles,
                                 samples < left->samples ? samples : left->samples,
@@ -180,7 +184,8 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
             if (series->profiles[k].facts.sample_types && series->profiles[k].facts.samples == 0)
                 continue; /* checked, and without samples */
             part = new_part(b->parcel);
-            if (!part || !add_series_labels(b, part, i, series, series->profiles[k].facts.sample_labels))
+            if (!part ||
+                !add_series_labels(b, part, i, series, series->profiles[k].facts.sample_labels))
                 return no_memory(b->error);
             if ((code = prepare_profile(b, part, &series->profiles[k], batch)))
                 return code;
@@ -194,7 +199,7 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
     return FLUE_OK;
 }
 
-/* ---- equal labels and equal time -------------------------------------------------------------- */
+/* ---- equal labels and equal time ------------------------------------------------------------ */
 
 static bool same_moment(const void *rows, uint32_t row, const void *key)
 {
@@ -274,7 +279,8 @@ static enum flue_code merge_equal(struct flue_parcel *parcel, struct flue_error 
         struct flue_parcel_part *part = parcel->parts[i];
         uint64_t hash = flue_hash_join(part->series, (uint64_t)part->time_nanos);
         enum flue_code code;
-        if (part->unseen || !part->parcel || flue_table_find(&table, hash, same_moment, parcel->parts, part) != i)
+        if (part->unseen || !part->parcel ||
+            flue_table_find(&table, hash, same_moment, parcel->parts, part) != i)
             continue;
         if ((code = merge_group(parcel, part, error)))
             return code;
@@ -296,13 +302,15 @@ static enum flue_code date_parts(struct builder *b, const struct flue_batch *bat
         struct flue_parcel_part *part = b->parcel->parts[i];
         if (part->unseen)
             continue; /* the trusted hop before us has dated it */
-        int64_t wanted = part->time_nanos > 0 ? part->time_nanos : (int64_t)batch->origin->received_ns;
+        int64_t wanted =
+            part->time_nanos > 0 ? part->time_nanos : (int64_t)batch->origin->received_ns;
         int64_t time = flue_moment_take(b->options->moments, part->series, wanted);
         struct flue_block *dated = NULL;
         enum flue_code code;
         if (time == part->time_nanos)
             continue;
-        code = flue_pprof_set_time(part->profile, time, &own_limits, batch->account, &dated, b->error);
+        code =
+            flue_pprof_set_time(part->profile, time, &own_limits, batch->account, &dated, b->error);
         if (code)
             return code;
         set_own(part, dated);
@@ -311,14 +319,15 @@ static enum flue_code date_parts(struct builder *b, const struct flue_batch *bat
     return FLUE_OK;
 }
 
-/* ---- parcel ------------------------------------------------------------------------------------- */
+/* ---- parcel --------------------------------------------------------------------------------- */
 
 enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_options *options,
-                             struct flue_parcel **out, struct flue_error *error)
+                               struct flue_parcel **out, struct flue_error *error)
 {
     const struct flue_batch *batch = send->batch;
     struct flue_parcel *parcel = calloc(1, sizeof *parcel);
-    struct builder b = {.parcel = parcel, .options = options, .payload = batch->payload, .error = error};
+    struct builder b = {
+        .parcel = parcel, .options = options, .payload = batch->payload, .error = error};
     enum flue_code code;
 
     *out = NULL;
@@ -329,7 +338,8 @@ enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_
     parcel->account = batch->account;
     if (options->tenant_from_origin)
         parcel->tenant = batch->origin->tenant;
-    code = batch->payload->ops->form == FLUE_FORM_OTLP ? from_otlp(&b, batch) : from_pprof(&b, batch);
+    code =
+        batch->payload->ops->form == FLUE_FORM_OTLP ? from_otlp(&b, batch) : from_pprof(&b, batch);
     if (!code)
         code = merge_equal(parcel, error);
     if (!code)

@@ -1,10 +1,10 @@
 /* pyroscope.c: profiles to a Pyroscope server by push.v1.PusherService/Push.
  *
- * Each profile is one Push (a server that refuses one of several stores the others and fails the call).
- * A server takes half a second to accept a push, whatever its size, so very many are in flight: as
- * streams of few HTTP/2 connections where the server speaks it, up to `max_concurrency` over all loops.
- * Labels: labels.h. Times: parcel.h. Answers: Connect's table; the ambiguous 500 "unknown" is tried again,
- * since every profile was checked before it was sent.
+ * Each profile is one Push (a server that refuses one of several stores the others and fails the
+ * call). A server takes half a second to accept a push, whatever its size, so very many are in
+ * flight: as streams of few HTTP/2 connections where the server speaks it, up to `max_concurrency`
+ * over all loops. Labels: labels.h. Times: parcel.h. Answers: Connect's table; the ambiguous 500
+ * "unknown" is tried again, since every profile was checked before it was sent.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,8 +42,9 @@ static const struct flue_field pyroscope_fields[] = {
     FLUE_BLOCK(struct pyroscope_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
                .help = "for https endpoints"),
     FLUE_SECRETS(struct pyroscope_config, headers,
-                 .help = "sent with every request; X-Scope-OrgID here is the tenant of all, or with "
-                         "tenant_from_origin of what came with none"),
+                 .help =
+                     "sent with every request; X-Scope-OrgID here is the tenant of all, or with "
+                     "tenant_from_origin of what came with none"),
     FLUE_ENUM(struct pyroscope_config, compression, .choices = compressions,
               .help = "of profiles that flue writes; what came compressed goes out as it came"),
     FLUE_STRING(struct pyroscope_config, level, .def = "default",
@@ -51,9 +52,10 @@ static const struct flue_field pyroscope_fields[] = {
     FLUE_BLOCK(struct pyroscope_config, labels, struct flue_labels_config, flue_labels_fields,
                .help = "how attributes become labels"),
     FLUE_STRINGS(struct pyroscope_config, sample_attributes,
-                 .help = "OTLP sample attributes that stay on samples; each value makes a series of "
-                         "its own, so samples are added up without all others (span_id and trace_id "
-                         "always stay and cost no series)"),
+                 .help =
+                     "OTLP sample attributes that stay on samples; each value makes a series of "
+                     "its own, so samples are added up without all others (span_id and trace_id "
+                     "always stay and cost no series)"),
     FLUE_BOOL(struct pyroscope_config, tenant_from_origin,
               .help = "pass on the X-Scope-OrgID that the profile came with"),
     FLUE_INT(struct pyroscope_config, max_concurrency, .def = "1024", .minimum = 1,
@@ -96,7 +98,7 @@ struct pyroscope {
     struct flue_metrics *metrics;
 };
 
-/* ---- configuration ---------------------------------------------------------------------------- */
+/* ---- configuration -------------------------------------------------------------------------- */
 
 static bool parse_level(const char *text, int *level)
 {
@@ -231,7 +233,7 @@ static void pyroscope_destroy(void *instance)
         flue_tls_destroy(p->tls);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 /* Which of the codes of Connect come again with the same data; "unknown" and "internal" are what a
  * server says when its own store fails, and our data was checked. */
@@ -241,12 +243,18 @@ static enum flue_code code_of(const char *name, unsigned status)
         const char *name;
         enum flue_code code;
     } table[] = {
-        {"resource_exhausted", FLUE_RATE_LIMITED}, {"unavailable", FLUE_UNAVAILABLE},
-        {"deadline_exceeded", FLUE_TIMEOUT},       {"canceled", FLUE_UNAVAILABLE},
-        {"aborted", FLUE_UNAVAILABLE},             {"unknown", FLUE_UNAVAILABLE},
-        {"internal", FLUE_UNAVAILABLE},            {"data_loss", FLUE_UNAVAILABLE},
-        {"unauthenticated", FLUE_UNAUTHENTICATED}, {"permission_denied", FLUE_FORBIDDEN},
-        {"unimplemented", FLUE_NOT_FOUND},         {"not_found", FLUE_NOT_FOUND},
+        {"resource_exhausted", FLUE_RATE_LIMITED},
+        {"unavailable", FLUE_UNAVAILABLE},
+        {"deadline_exceeded", FLUE_TIMEOUT},
+        {"canceled", FLUE_UNAVAILABLE},
+        {"aborted", FLUE_UNAVAILABLE},
+        {"unknown", FLUE_UNAVAILABLE},
+        {"internal", FLUE_UNAVAILABLE},
+        {"data_loss", FLUE_UNAVAILABLE},
+        {"unauthenticated", FLUE_UNAUTHENTICATED},
+        {"permission_denied", FLUE_FORBIDDEN},
+        {"unimplemented", FLUE_NOT_FOUND},
+        {"not_found", FLUE_NOT_FOUND},
     };
     for (size_t i = 0; name && i < sizeof table / sizeof table[0]; i++)
         if (strcmp(name, table[i].name) == 0)
@@ -292,11 +300,12 @@ static void read_answer(const struct flue_call *call, struct flue_error *error)
         json_decref(json);
     flue_json_end(&budget);
     flue_fail(error, code_of(code_name[0] ? code_name : NULL, call->status),
-              "the server answered %u%s%s: %s", call->status, code_name[0] ? " " : "", code_name, text);
+              "the server answered %u%s%s: %s", call->status, code_name[0] ? " " : "", code_name,
+              text);
     error->retry_after_ms = flue_call_retry_after_ms(call);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending -------------------------------------------------------------------------------- */
 
 static void pump(struct sender *sender);
 
@@ -335,7 +344,8 @@ static void finish_attempt(struct flue_parcel *parcel)
     size_t again = 0, sent = 0;
 
     for (size_t i = 0; i < parcel->count; i++) {
-        again += parcel->parts[i]->status == FLUE_PART_AGAIN || parcel->parts[i]->status == FLUE_PART_OPEN;
+        again += parcel->parts[i]->status == FLUE_PART_AGAIN ||
+                 parcel->parts[i]->status == FLUE_PART_OPEN;
         sent += parcel->parts[i]->status == FLUE_PART_SENT;
     }
     verdict.error = parcel->failure;
@@ -374,7 +384,8 @@ static void end_part(struct flue_parcel_part *part, const struct flue_error *err
         parcel->rejected.samples += part->counts.samples;
         parcel->rejected.bytes += part->counts.bytes;
         flue_log(FLUE_WARN, sender->owner->id, "a profile was refused and is dropped",
-                 FLUE_S("reason", error->text), FLUE_U("samples", part->counts.samples), FLUE_LOG_END);
+                 FLUE_S("reason", error->text), FLUE_U("samples", part->counts.samples),
+                 FLUE_LOG_END);
         if (!parcel->failure.code)
             parcel->failure = *error;
     }
@@ -392,7 +403,8 @@ static void on_answer(struct flue_call *call)
     if (error.code == FLUE_OK && call->status != 200)
         read_answer(call, &error);
     else if (error.code == FLUE_INVALID)
-        error.code = FLUE_UNAVAILABLE; /* no answer that could be understood: the same may come again */
+        error.code =
+            FLUE_UNAVAILABLE; /* no answer that could be understood: the same may come again */
     end_part(push->part, &error);
 }
 
@@ -495,7 +507,8 @@ static void begin_part(struct sender *sender, struct flue_parcel_part *part)
     part->parcel->running++;
     sender->in_flight++;
     if (!push) {
-        end_part(part, &(struct flue_error){.code = FLUE_NO_MEMORY, .text = "no memory for a push"});
+        end_part(part,
+                 &(struct flue_error){.code = FLUE_NO_MEMORY, .text = "no memory for a push"});
         return;
     }
     if (part->gzip || sender->owner->config->compression == COMPRESSION_NONE) {
@@ -503,8 +516,8 @@ static void begin_part(struct sender *sender, struct flue_parcel_part *part)
         return;
     }
     if (part->profile.size > POOL_FROM_BYTES) {
-        push->job = (struct flue_job){
-            .loop = sender->loop, .work = compress_work, .done = compress_done};
+        push->job =
+            (struct flue_job){.loop = sender->loop, .work = compress_work, .done = compress_done};
         flue_pool_submit(sender->loop, &push->job);
         return;
     }

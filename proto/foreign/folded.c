@@ -12,8 +12,8 @@ struct reading {
     struct flue_pprof_document doc;
     size_t string_room, function_room, stack_room, sample_room, value_room;
     size_t string_count, function_count, stack_count, sample_count, value_count;
-    struct flue_table frames;       /* row: function; its name is strings[row + first_frame] */
-    struct flue_table stacks;       /* row: sample; its text is texts[row] */
+    struct flue_table frames; /* row: function; its name is strings[row + first_frame] */
+    struct flue_table stacks; /* row: sample; its text is texts[row] */
     struct flue_bytes *texts;
     size_t text_count, text_room;
     size_t first_frame;
@@ -27,7 +27,8 @@ static enum flue_code used_up(struct reading *r)
         return flue_fail(r->error, FLUE_NO_MEMORY, "no memory to read folded stacks");
     return flue_fail(r->error, FLUE_TOO_LARGE,
                      "line %" PRIu64 ": the stacks up to here need more than the %zu bytes that a "
-                     "folded profile may use", r->line, r->arena->budget);
+                     "folded profile may use",
+                     r->line, r->arena->budget);
 }
 
 static bool frame_equal(const void *rows, uint32_t row, const void *key)
@@ -75,8 +76,8 @@ static bool new_stack(struct reading *r, struct flue_bytes text, uint64_t hash)
         while (start > 0 && text.data[start - 1] != ';')
             start--;
         uint32_t row = frame_row(r, flue_bytes(text.data + start, end - start));
-        if (row == FLUE_TABLE_NONE || !FLUE_ARENA_PUSH(r->arena, r->doc.stack, r->stack_count,
-                                                       r->stack_room, row))
+        if (row == FLUE_TABLE_NONE ||
+            !FLUE_ARENA_PUSH(r->arena, r->doc.stack, r->stack_count, r->stack_room, row))
             return false;
         sample.location_count++;
         if (start == 0)
@@ -103,7 +104,8 @@ static enum flue_code add_stack(struct reading *r, struct flue_bytes text, uint6
         __builtin_add_overflow(r->doc.values[row], scaled, &sum))
         return flue_fail(r->error, FLUE_INVALID,
                          "line %" PRIu64 ": count %" PRIu64 " times %" PRId64
-                         " passes 2^63-1 for this stack", r->line, count, r->scale);
+                         " passes 2^63-1 for this stack",
+                         r->line, count, r->scale);
     r->doc.values[row] = sum;
     return FLUE_OK;
 }

@@ -4,10 +4,10 @@
  *   lines:   frame;frame;frame           every line counts 1
  *
  * Lines end with LF or CRLF; empty ones are passed over; there is no limit on the length of a line
- * but the body's. Text that is not UTF-8 is repaired (U+FFFD). What cannot be read refuses the whole
- * text with its line number: a line without a count, a count that is not a decimal number of 0 to
- * 2^63-1, a total over 2^63-1, UTF-16.
- * Sources: Brendan Gregg's FlameGraph, Pyroscope /ingest (groups, lines), py-spy -f raw.
+ * but the body's. Text that is not UTF-8 is repaired (U+FFFD). What cannot be read refuses the
+ * whole text with its line number: a line without a count, a count that is not a decimal number of
+ * 0 to 2^63-1, a total over 2^63-1, UTF-16. Sources: Brendan Gregg's FlameGraph, Pyroscope /ingest
+ * (groups, lines), py-spy -f raw.
  */
 #ifndef PROTO_FOREIGN_FOLDED_H
 #define PROTO_FOREIGN_FOLDED_H
@@ -29,8 +29,8 @@ struct flue_folded_facts {
     bool repaired;
 };
 
-/* To a new, raw pprof of one sample type. `budget`: bytes that reading may use. An empty text gives a
- * profile without samples. */
+/* To a new, raw pprof of one sample type. `budget`: bytes that reading may use. An empty text gives
+ * a profile without samples. */
 enum flue_code flue_folded_to_pprof(struct flue_bytes text, enum flue_folded_form form,
                                     const struct flue_folded_meaning *meaning, size_t budget,
                                     struct flue_account *account, struct flue_block **out,

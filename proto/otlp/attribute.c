@@ -3,10 +3,10 @@
 #include "proto/otlp/index.h"
 #include "proto/wire/writer.h"
 
-/* AnyValue: 1 string, 2 bool, 3 int, 4 double, 5 array, 6 list, 7 bytes, 8 string_value_strindex. The
- * last one counts, as in any oneof. */
-void flue_otlp_value_read(struct flue_bytes any_value, const struct flue_otlp_dictionary *dictionary,
-                          struct flue_value *out)
+/* AnyValue: 1 string, 2 bool, 3 int, 4 double, 5 array, 6 list, 7 bytes, 8 string_value_strindex.
+ * The last one counts, as in any oneof. */
+void flue_otlp_value_read(struct flue_bytes any_value,
+                          const struct flue_otlp_dictionary *dictionary, struct flue_value *out)
 {
     struct flue_reader reader = flue_reader(any_value);
     struct flue_field_value field;

@@ -42,7 +42,8 @@ bool flue_otlp_attribute_get(const struct flue_payload *base, size_t resource,
 {
     const struct flue_otlp_payload *payload = flue_otlp_payload(base);
     struct flue_otlp_place place = {FLUE_OTLP_IN_RESOURCE, (uint32_t)resource};
-    uint64_t keys = payload->keys ? payload->keys[resource] : payload->index->resources[resource].keys;
+    uint64_t keys =
+        payload->keys ? payload->keys[resource] : payload->index->resources[resource].keys;
     struct flue_bytes key_value;
     struct flue_attribute attribute;
 
@@ -121,9 +122,9 @@ static enum flue_code take_from_edits(struct taking *t, struct flue_error *error
             rest = flue_arena_alloc(&t->payload->memory->arena, sizeof *rest);
             if (!rest)
                 return flue_otlp_no_room(t->payload, error);
-            *rest = (struct flue_otlp_edit){
-                edit->next, edit->to, edit->to,
-                flue_bytes(reader.at, (size_t)(reader.end - reader.at))};
+            *rest =
+                (struct flue_otlp_edit){edit->next, edit->to, edit->to,
+                                        flue_bytes(reader.at, (size_t)(reader.end - reader.at))};
             edit->with.size = (size_t)(field.tag_at - edit->with.data);
             edit->next = rest;
             t->payload->edit_count++;
@@ -187,7 +188,8 @@ static enum flue_code append(struct flue_otlp_payload *payload, struct flue_otlp
         if (!with.data)
             return flue_otlp_no_room(payload, error);
         for (size_t i = from; i < to; i++) {
-            size_t at = (i ? set->encoded_ends[i - 1] : 0) - (from ? set->encoded_ends[from - 1] : 0);
+            size_t at =
+                (i ? set->encoded_ends[i - 1] : 0) - (from ? set->encoded_ends[from - 1] : 0);
             ((uint8_t *)with.data)[at] = 0x1a;
         }
     }
@@ -257,8 +259,8 @@ enum flue_code flue_otlp_scope_set(struct flue_payload *payload, uint32_t scope,
                                    const struct flue_attribute_set *set, enum flue_set_mode mode,
                                    struct flue_block *set_owner, struct flue_error *error)
 {
-    return set_in(payload, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE, scope}, set, mode, set_owner,
-                  error);
+    return set_in(payload, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE, scope}, set, mode,
+                  set_owner, error);
 }
 
 static enum flue_code remove_in(struct flue_payload *base, struct flue_otlp_place place,

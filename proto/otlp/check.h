@@ -13,15 +13,15 @@
 #include "proto/otlp/otlp.h"
 
 enum flue_otlp_alarm {
-    FLUE_OTLP_BROKEN = 1,    /* structure or wire type is wrong; the walk stopped */
-    FLUE_OTLP_RANGE = 2,     /* some index is perhaps beyond its table */
-    FLUE_OTLP_SHAPE = 4,     /* a sample's values and timestamps, or a link's ids */
-    FLUE_OTLP_UTF8 = 8,      /* some string is not UTF-8 */
-    FLUE_OTLP_TWICE = 16,    /* several dictionaries, Resources or Scopes to be merged */
-    FLUE_OTLP_REFERENCE = 32, /* key_strindex or string_value_strindex is used */
-    FLUE_OTLP_ODD = 64,      /* a known field under a non-minimal tag */
-    FLUE_OTLP_DEPTH = 128,   /* AnyValue nested too deep; the walk stopped */
-    FLUE_OTLP_MEMORY = 256,  /* the index could not be allocated; the walk stopped */
+    FLUE_OTLP_BROKEN = 1,       /* structure or wire type is wrong; the walk stopped */
+    FLUE_OTLP_RANGE = 2,        /* some index is perhaps beyond its table */
+    FLUE_OTLP_SHAPE = 4,        /* a sample's values and timestamps, or a link's ids */
+    FLUE_OTLP_UTF8 = 8,         /* some string is not UTF-8 */
+    FLUE_OTLP_TWICE = 16,       /* several dictionaries, Resources or Scopes to be merged */
+    FLUE_OTLP_REFERENCE = 32,   /* key_strindex or string_value_strindex is used */
+    FLUE_OTLP_ODD = 64,         /* a known field under a non-minimal tag */
+    FLUE_OTLP_DEPTH = 128,      /* AnyValue nested too deep; the walk stopped */
+    FLUE_OTLP_MEMORY = 256,     /* the index could not be allocated; the walk stopped */
     FLUE_OTLP_INDEX_SIZE = 512, /* the index would be out of proportion; the walk stopped */
     FLUE_OTLP_CROWDED = 1024,   /* over FLUE_OTLP_MAX_ATTRIBUTES; the walk stopped */
 };
@@ -52,8 +52,8 @@ void flue_otlp_walk_avx2(struct flue_otlp_check *check, struct flue_bytes body);
 struct flue_otlp_resource_index *flue_otlp_add_resource(struct flue_otlp_check *check);
 struct flue_otlp_scope_index *flue_otlp_add_scope(struct flue_otlp_check *check);
 struct flue_otlp_profile_index *flue_otlp_add_profile(struct flue_otlp_check *check);
-/* One field by the exact reader; `known` has bit n for every field n of the message. Returns its end,
- * NULL when broken. */
+/* One field by the exact reader; `known` has bit n for every field n of the message. Returns its
+ * end, NULL when broken. */
 const uint8_t *flue_otlp_odd_field(struct flue_otlp_check *check, const uint8_t *at,
                                    const uint8_t *end, uint32_t known);
 /* Is this run whole varints of at most 64 bits? Exact. */

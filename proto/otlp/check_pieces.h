@@ -1,17 +1,18 @@
 /* check_pieces.h: what the fast walk (check_walk.h) reads records with: varints, lengths, texts and
  * packed runs, eight bytes or a vector at a time. Compiled with it, once for each kind of machine.
  *
- * A function returns where it ended, NULL when what it read is broken; the macros use `check`, `p` and
- * `e` of the walker that they stand in, and leave it.
+ * A function returns where it ended, NULL when what it read is broken; the macros use `check`, `p`
+ * and `e` of the walker that they stand in, and leave it.
  */
 #include "proto/wire/reader.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "encodings are compared as little-endian");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "encodings are compared as little-endian");
 
-#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define ALWAYS static inline __attribute__((always_inline))
-#define HIGH UINT64_C(0x8080808080808080)
+#define ALWAYS      static inline __attribute__((always_inline))
+#define HIGH        UINT64_C(0x8080808080808080)
 
 ALWAYS uint64_t WALK(load)(const uint8_t *p)
 {
@@ -56,7 +57,8 @@ ALWAYS const uint8_t *WALK(number)(const uint8_t *p, uint64_t *max)
     return p + (((unsigned)__builtin_ctzll(stop) + 1) >> 3);
 }
 
-/* Reads a length at p that must lie before e: returns the content, *n its size; NULL when broken. */
+/* Reads a length at p that must lie before e: returns the content, *n its size; NULL when broken.
+ */
 ALWAYS const uint8_t *WALK(length)(const uint8_t *p, const uint8_t *e, size_t *n)
 {
     uint64_t size = p[0];
@@ -130,8 +132,8 @@ ALWAYS bool WALK(within)(const uint8_t *p, size_t n, uint64_t limit, unsigned by
         for (;; p += 32, n -= 32) {
             __m256i v = _mm256_loadu_si256((const __m256i *)p);
             __m256i over = _mm256_subs_epu8(v, last);
-            uint32_t bad = ~(uint32_t)_mm256_movemask_epi8(
-                _mm256_cmpeq_epi8(over, _mm256_setzero_si256()));
+            uint32_t bad =
+                ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(over, _mm256_setzero_si256()));
             if (n <= 32)
                 return n == 32 ? bad == 0 : _bzhi_u32(bad, (unsigned)n) == 0;
             if (bad)
@@ -144,10 +146,9 @@ ALWAYS bool WALK(within)(const uint8_t *p, size_t n, uint64_t limit, unsigned by
         for (;; p += 32, n -= 32) {
             __m256i v = _mm256_loadu_si256((const __m256i *)p);
             __m256i v1 = _mm256_loadu_si256((const __m256i *)(p - 1));
-            __m256i over =
-                _mm256_or_si256(_mm256_cmpgt_epi8(v, last),
-                                _mm256_and_si256(_mm256_cmpeq_epi8(v, last),
-                                                 _mm256_cmpgt_epi8(v1, first)));
+            __m256i over = _mm256_or_si256(
+                _mm256_cmpgt_epi8(v, last),
+                _mm256_and_si256(_mm256_cmpeq_epi8(v, last), _mm256_cmpgt_epi8(v1, first)));
             uint32_t more = (uint32_t)_mm256_movemask_epi8(v);
             uint32_t after = more << 1 | carry;
             uint32_t bad = after & (more | (uint32_t)_mm256_movemask_epi8(over));

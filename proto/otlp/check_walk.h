@@ -480,8 +480,8 @@ static bool WALK(profile)(struct flue_otlp_check *check, const uint8_t *p, const
 /* ------------------------------------------------- resources and scopes */
 
 #define SPAN(tag_at, from, n)                                                                      \
-    ((struct flue_otlp_span){(uint32_t)((tag_at) - check->base), (uint32_t)((from) - check->base), \
-                             (uint32_t)((from) + (n) - check->base)})
+    ((struct flue_otlp_span){(uint32_t)((tag_at)-check->base), (uint32_t)((from)-check->base),     \
+                             (uint32_t)((from) + (n)-check->base)})
 
 static bool WALK(entity)(struct flue_otlp_check *check, const uint8_t *p, const uint8_t *e)
 {
@@ -679,7 +679,7 @@ static bool WALK(request)(struct flue_otlp_check *check, const uint8_t *p, const
 void WALK(flue_otlp_walk)(struct flue_otlp_check *check, struct flue_bytes body)
 {
     if (!WALK(request)(check, body.data, body.data + body.size) &&
-        !(check->alarms & (FLUE_OTLP_DEPTH | FLUE_OTLP_MEMORY | FLUE_OTLP_INDEX_SIZE |
-                          FLUE_OTLP_CROWDED)))
+        !(check->alarms &
+          (FLUE_OTLP_DEPTH | FLUE_OTLP_MEMORY | FLUE_OTLP_INDEX_SIZE | FLUE_OTLP_CROWDED)))
         check->alarms |= FLUE_OTLP_BROKEN;
 }

@@ -52,9 +52,8 @@ static void open_resource(struct flue_otlp_copy *copy, uint32_t resource)
 static void open_scope(struct flue_otlp_copy *copy, uint32_t scope)
 {
     copy->scope = scope;
-    copy->scope_mark =
-        open_around(copy, 2, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE, scope},
-                    (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE_PROFILES, scope});
+    copy->scope_mark = open_around(copy, 2, (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE, scope},
+                                   (struct flue_otlp_place){FLUE_OTLP_IN_SCOPE_PROFILES, scope});
 }
 
 static void value_type(struct flue_otlp_copy *copy, uint32_t field, struct flue_bytes content)

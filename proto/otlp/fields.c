@@ -34,7 +34,8 @@ bool flue_otlp_fields_next(struct flue_otlp_fields *it, struct flue_field_value 
 static bool covered(const struct flue_otlp_payload *payload, enum flue_otlp_place_kind kind,
                     uint32_t number, struct flue_otlp_span span)
 {
-    const struct flue_otlp_edits *list = payload->edits[kind] ? &payload->edits[kind][number] : NULL;
+    const struct flue_otlp_edits *list =
+        payload->edits[kind] ? &payload->edits[kind][number] : NULL;
 
     if (!list || !list->last || list->last->to <= span.tag)
         return false;

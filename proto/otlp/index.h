@@ -68,20 +68,20 @@ struct flue_otlp_index {
     struct flue_otlp_scope_index *scopes;
     struct flue_otlp_profile_index *profiles;
     uint64_t samples;
-    size_t bytes; /* that the arrays take */
+    size_t bytes;                 /* that the arrays take */
     struct flue_account *account; /* charged for them; NULL: none */
 };
 
 const struct flue_otlp_index *flue_otlp_index_of(const struct flue_payload *payload);
 
 enum flue_otlp_place_kind {
-    FLUE_OTLP_IN_REQUEST,          /* number 0; fields of the request itself */
-    FLUE_OTLP_IN_DICTIONARY,       /* number 0 */
+    FLUE_OTLP_IN_REQUEST,           /* number 0; fields of the request itself */
+    FLUE_OTLP_IN_DICTIONARY,        /* number 0 */
     FLUE_OTLP_IN_RESOURCE_PROFILES, /* number: resource */
-    FLUE_OTLP_IN_RESOURCE,         /* number: resource; its Resource message, made if missing */
-    FLUE_OTLP_IN_SCOPE_PROFILES,   /* number: scope (index over all resources) */
-    FLUE_OTLP_IN_SCOPE,            /* number: scope; its Scope message, made if missing */
-    FLUE_OTLP_IN_PROFILE,          /* number: profile (index over all scopes) */
+    FLUE_OTLP_IN_RESOURCE,          /* number: resource; its Resource message, made if missing */
+    FLUE_OTLP_IN_SCOPE_PROFILES,    /* number: scope (index over all resources) */
+    FLUE_OTLP_IN_SCOPE,             /* number: scope; its Scope message, made if missing */
+    FLUE_OTLP_IN_PROFILE,           /* number: profile (index over all scopes) */
     FLUE_OTLP_PLACE_KINDS
 };
 struct flue_otlp_place {
@@ -103,8 +103,8 @@ struct flue_otlp_fields flue_otlp_fields(const struct flue_payload *payload,
                                          struct flue_otlp_place place);
 bool flue_otlp_fields_next(struct flue_otlp_fields *it, struct flue_field_value *f);
 
-/* Every Profile as edited (removed ones left out; whole Profiles put in by flue_otlp_replace are not
- * seen), in order of the body. */
+/* Every Profile as edited (removed ones left out; whole Profiles put in by flue_otlp_replace are
+ * not seen), in order of the body. */
 struct flue_otlp_profile {
     uint32_t profile, scope, resource; /* numbers in the index */
     uint32_t samples;                  /* as edited */
@@ -126,10 +126,10 @@ bool flue_otlp_samples_next(struct flue_otlp_samples *it, struct flue_bytes *sam
 
 /* Repeated integers, packed or not, in one run or several. */
 struct flue_otlp_numbers {
-    struct flue_reader run; /* of varints or of fixed64 */
+    struct flue_reader run;  /* of varints or of fixed64 */
     struct flue_reader rest; /* fields of the message where more may come */
     uint32_t field;
-    bool fixed;  /* fixed64 */
+    bool fixed; /* fixed64 */
 };
 bool flue_otlp_numbers_next(struct flue_otlp_numbers *it, uint64_t *value);
 size_t flue_otlp_numbers_count(struct flue_otlp_numbers it);
@@ -180,8 +180,7 @@ struct flue_otlp_dictionary {
     uint32_t counts[FLUE_OTLP_TABLES];
 };
 enum flue_code flue_otlp_dictionary_open(const struct flue_payload *payload,
-                                         struct flue_arena *arena,
-                                         struct flue_otlp_dictionary *out,
+                                         struct flue_arena *arena, struct flue_otlp_dictionary *out,
                                          struct flue_error *error);
 /* An empty slice where the table has no such row. */
 static inline struct flue_bytes flue_otlp_row(const struct flue_otlp_dictionary *d,
@@ -231,24 +230,24 @@ struct flue_otlp_numbers flue_otlp_stack_locations(struct flue_bytes row);
 
 /* AnyValue. A string given as string_value_strindex (dictionary attributes only) is looked up in
  * `dictionary` (may be NULL: then it reads as empty). Arrays and lists are FLUE_VALUE_COMPLEX. */
-void flue_otlp_value_read(struct flue_bytes any_value, const struct flue_otlp_dictionary *dictionary,
-                          struct flue_value *out);
+void flue_otlp_value_read(struct flue_bytes any_value,
+                          const struct flue_otlp_dictionary *dictionary, struct flue_value *out);
 /* Encoded size and bytes of an AnyValue's content; returns the end. */
 size_t flue_otlp_value_size(const struct flue_value *value);
 uint8_t *flue_otlp_value_write(uint8_t *at, const struct flue_value *value);
 /* A KeyValue's content. */
 void flue_otlp_attribute_read(struct flue_bytes key_value, struct flue_attribute *out);
-/* A whole field of a KeyValue: tag, length, content. `field` is 1 in Resource and KeyValueList, 3 in
- * InstrumentationScope. */
+/* A whole field of a KeyValue: tag, length, content. `field` is 1 in Resource and KeyValueList, 3
+ * in InstrumentationScope. */
 size_t flue_otlp_attribute_size(uint32_t field, const struct flue_attribute *attribute);
 uint8_t *flue_otlp_attribute_write(uint8_t *at, uint32_t field,
                                    const struct flue_attribute *attribute);
 
 /* ------------------------------------------------------------------- editing */
 
-/* All need the only reference (flue_payload_shared is false); they drop `other_form`. Bytes given are
- * copied into the overlay unless said. On failure nothing has changed, but for attributes: of those some
- * may already be set or gone, so whoever edits gives the payload up with the error. */
+/* All need the only reference (flue_payload_shared is false); they drop `other_form`. Bytes given
+ * are copied into the overlay unless said. On failure nothing has changed, but for attributes: of
+ * those some may already be set or gone, so whoever edits gives the payload up with the error. */
 
 /* Appends a row (content of the message, or the string); *index is its number. An empty table gets
  * its zero row first. */

@@ -1,8 +1,8 @@
 /* json_read.c: OTLP/JSON to the protobuf body that says the same.
  *
- * jansson parses within the caller's budget; the tree is then written out field by field as the schema
- * says, each message's length put before it once it is known. Keys that the schema does not have are
- * ignored, as the specification asks; a value of a wrong type is refused with its path.
+ * jansson parses within the caller's budget; the tree is then written out field by field as the
+ * schema says, each message's length put before it once it is known. Keys that the schema does not
+ * have are ignored, as the specification asks; a value of a wrong type is refused with its path.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -258,8 +258,8 @@ static enum flue_code put_array(struct reader *r, const struct flue_json_field *
     return code;
 }
 
-/* In the order of the schema, so that equal JSON gives equal bytes. Recursion is bounded by the depth
- * that flue_json_parse allows. */
+/* In the order of the schema, so that equal JSON gives equal bytes. Recursion is bounded by the
+ * depth that flue_json_parse allows. */
 static enum flue_code put_message(struct reader *r, const struct flue_json_field *fields,
                                   const json_t *object, const struct place *place)
 {
@@ -296,7 +296,8 @@ enum flue_code flue_otlp_json_read(struct flue_bytes json, size_t budget_size,
     if (!code) {
         r.out = flue_block_new(account, json.size / 2 + 64);
         if (!r.out)
-            code = flue_fail(error, FLUE_NO_MEMORY, "no memory to read %zu bytes of JSON", json.size);
+            code =
+                flue_fail(error, FLUE_NO_MEMORY, "no memory to read %zu bytes of JSON", json.size);
         else
             code = put_message(&r, flue_json_request, tree, &root);
     }
@@ -304,7 +305,8 @@ enum flue_code flue_otlp_json_read(struct flue_bytes json, size_t budget_size,
         json_decref(tree);
     flue_json_end(&budget);
     if (!code && !flue_block_charge(r.out))
-        code = flue_fail(error, FLUE_OVERLOADED, "no memory left for a body of %zu bytes", r.out->size);
+        code = flue_fail(error, FLUE_OVERLOADED, "no memory left for a body of %zu bytes",
+                         r.out->size);
     if (code) {
         flue_block_unref(r.out);
         return code;

@@ -58,20 +58,20 @@ static const struct flue_json_field mapping[] = {
     ONE(4, "filenameStrindex", "filename_strindex", INT32),
     MANY(5, "attributeIndices", "attribute_indices", INT32),
     END};
-static const struct flue_json_field line[] = {
-    ONE(1, "functionIndex", "function_index", INT32), ONE(2, "line", NULL, INT64),
-    ONE(3, "column", NULL, INT64), END};
+static const struct flue_json_field line[] = {ONE(1, "functionIndex", "function_index", INT32),
+                                              ONE(2, "line", NULL, INT64),
+                                              ONE(3, "column", NULL, INT64), END};
 static const struct flue_json_field location[] = {
     ONE(1, "mappingIndex", "mapping_index", INT32), ONE(2, "address", NULL, UINT64),
-    MANY_OF(3, "lines", "line", line),
-    MANY(4, "attributeIndices", "attribute_indices", INT32), END};
+    MANY_OF(3, "lines", "line", line), MANY(4, "attributeIndices", "attribute_indices", INT32),
+    END};
 static const struct flue_json_field function[] = {
     ONE(1, "nameStrindex", "name_strindex", INT32),
     ONE(2, "systemNameStrindex", "system_name_strindex", INT32),
     ONE(3, "filenameStrindex", "filename_strindex", INT32),
     ONE(4, "startLine", "start_line", INT64), END};
-static const struct flue_json_field link_row[] = {
-    ID(1, "traceId", "trace_id", 16), ID(2, "spanId", "span_id", 8), END};
+static const struct flue_json_field link_row[] = {ID(1, "traceId", "trace_id", 16),
+                                                  ID(2, "spanId", "span_id", 8), END};
 static const struct flue_json_field attribute_row[] = {
     ONE(1, "keyStrindex", "key_strindex", INT32), OF(2, "value", NULL, any_value),
     ONE(3, "unitStrindex", "unit_strindex", INT32), END};
@@ -87,9 +87,9 @@ static const struct flue_json_field dictionary[] = {
     MANY_OF(7, "stackTable", "stack_table", stack),
     END};
 
-static const struct flue_json_field value_type[] = {
-    ONE(1, "typeStrindex", "type_strindex", INT32),
-    ONE(2, "unitStrindex", "unit_strindex", INT32), END};
+static const struct flue_json_field value_type[] = {ONE(1, "typeStrindex", "type_strindex", INT32),
+                                                    ONE(2, "unitStrindex", "unit_strindex", INT32),
+                                                    END};
 static const struct flue_json_field sample[] = {
     ONE(1, "stackIndex", "stack_index", INT32),
     MANY(2, "attributeIndices", "attribute_indices", INT32),
@@ -119,13 +119,15 @@ static const struct flue_json_field scope_profiles[] = {
     ONE(3, "schemaUrl", "schema_url", STRING), END};
 static const struct flue_json_field entity_ref[] = {
     ONE(1, "schemaUrl", "schema_url", STRING), ONE(2, "type", NULL, STRING),
-    MANY(3, "idKeys", "id_keys", STRING), MANY(4, "descriptionKeys", "description_keys", STRING), END};
+    MANY(3, "idKeys", "id_keys", STRING), MANY(4, "descriptionKeys", "description_keys", STRING),
+    END};
 static const struct flue_json_field resource[] = {
     MANY_OF(1, "attributes", NULL, key_value),
     ONE(2, "droppedAttributesCount", "dropped_attributes_count", UINT32),
     MANY_OF(3, "entityRefs", "entity_refs", entity_ref), END};
 static const struct flue_json_field resource_profiles[] = {
-    OF(1, "resource", NULL, resource), MANY_OF(2, "scopeProfiles", "scope_profiles", scope_profiles),
+    OF(1, "resource", NULL, resource),
+    MANY_OF(2, "scopeProfiles", "scope_profiles", scope_profiles),
     ONE(3, "schemaUrl", "schema_url", STRING), END};
 const struct flue_json_field flue_json_request[] = {
     MANY_OF(1, "resourceProfiles", "resource_profiles", resource_profiles),

@@ -208,7 +208,8 @@ enum flue_code flue_otlp_json_write(const struct flue_payload *payload, struct f
     flue_arena_init(&arena, SLICES_BUDGET, 0);
     code = payload->ops->slices(payload, &arena, &slices, error);
     if (!code && !(whole = flue_block_new(NULL, slices.total + 1)))
-        code = flue_fail(error, FLUE_NO_MEMORY, "no memory to write %zu bytes as JSON", slices.total);
+        code =
+            flue_fail(error, FLUE_NO_MEMORY, "no memory to write %zu bytes as JSON", slices.total);
     if (!code) {
         flue_slices_copy(&slices, whole->data);
         whole->size = slices.total;

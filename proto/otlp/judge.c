@@ -130,7 +130,8 @@ static bool packed(struct judge *j, const struct flue_otlp_field *known, struct 
 
     while (!flue_reader_done(&reader)) {
         if (!flue_read_varint(&reader, &value))
-            return structure_fault(j, "a packed run that ends within a number, or one of over 64 bits");
+            return structure_fault(
+                j, "a packed run that ends within a number, or one of over 64 bits");
         if (j->indices && known->kind == FLUE_OTLP_F_INDICES) {
             j->path[j->depth - 1].number = (int64_t)at;
             if (!index_good(j, known->to, value))
@@ -416,8 +417,8 @@ enum flue_code flue_otlp_judge(struct flue_bytes body, struct flue_otlp_verdict 
     count_rows(&j);
     j.indices = true;
     j.quiet = true;
-    if (!judge_rows(&j, 1u << FLUE_OTLP_ATTRIBUTE | 1u << FLUE_OTLP_FUNCTION |
-                            1u << FLUE_OTLP_LINK) ||
+    if (!judge_rows(&j,
+                    1u << FLUE_OTLP_ATTRIBUTE | 1u << FLUE_OTLP_FUNCTION | 1u << FLUE_OTLP_LINK) ||
         !judge_rows(&j, 1u << FLUE_OTLP_MAPPING) || !judge_rows(&j, 1u << FLUE_OTLP_LOCATION) ||
         !judge_rows(&j, 1u << FLUE_OTLP_STACK))
         goto memory;

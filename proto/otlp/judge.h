@@ -1,7 +1,7 @@
 /* judge.h: the exact verdict over a body of layout 1.10 that the fast walk did not vouch for.
  *
- * Structure that is wrong refuses the request. Otherwise every row of the dictionary is judged, with
- * what it refers to, then every Profile with the rows that it reaches: a bad one is taken out.
+ * Structure that is wrong refuses the request. Otherwise every row of the dictionary is judged,
+ * with what it refers to, then every Profile with the rows that it reaches: a bad one is taken out.
  */
 #ifndef PROTO_OTLP_JUDGE_H
 #define PROTO_OTLP_JUDGE_H

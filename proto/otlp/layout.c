@@ -39,7 +39,8 @@ static struct counting count_tables(struct flue_bytes body)
 
 /* Walks all Profiles of a body; breaks off silently where the structure is wrong. */
 static void each_profile(struct flue_bytes body,
-                         void (*visit)(void *arg, const struct flue_field_value *profile), void *arg)
+                         void (*visit)(void *arg, const struct flue_field_value *profile),
+                         void *arg)
 {
     struct flue_reader request = flue_reader(body);
     struct flue_field_value field;
@@ -230,8 +231,8 @@ enum flue_code flue_otlp_layout(struct flue_bytes body, enum flue_otlp_layout *l
  * type under the new number, so that the judge refuses it. */
 static const uint8_t sample_tags[128] = {
     [0x10] = 0x20, [0x12] = 0x22, [0x18] = 0x10, [0x1a] = 0x12, [0x20] = 0x18, [0x22] = 0x1a};
-static const uint8_t profile_tags_1_8[128] = {[0x42] = 0x3a, [0x48] = 0x40, [0x52] = 0x4a,
-                                              [0x5a] = 0x52, [0x62] = 0x5a, [0x60] = 0x58};
+static const uint8_t profile_tags_1_8[128] = {
+    [0x42] = 0x3a, [0x48] = 0x40, [0x52] = 0x4a, [0x5a] = 0x52, [0x62] = 0x5a, [0x60] = 0x58};
 
 struct relabelling {
     bool profile_1_8;
@@ -263,8 +264,8 @@ static void relabel_profile(void *arg, const struct flue_field_value *profile)
     }
 }
 
-/* Comments: for each Profile that has some, a row of the attribute table. Two rewritings: the rows are
- * known when all Profiles were seen, and the dictionary may stand before them. */
+/* Comments: for each Profile that has some, a row of the attribute table. Two rewritings: the rows
+ * are known when all Profiles were seen, and the dictionary may stand before them. */
 struct comments {
     struct flue_bytes body;
     struct flue_arena arena;
@@ -329,7 +330,8 @@ static void open_message(struct comments *c, unsigned depth, const struct flue_f
     uint64_t unused;
     (void)flue_read_varint(&tag, &unused);
     put(c, (struct flue_splice_step){
-               .message = true, .inside = (uint8_t)depth,
+               .message = true,
+               .inside = (uint8_t)depth,
                .from = (uint32_t)(tag.at - c->body.data),
                .start = (uint32_t)(field->bytes.data - c->body.data),
                .to = (uint32_t)(field->bytes.data - c->body.data + field->bytes.size)});
@@ -420,7 +422,8 @@ static void load_strings(struct comments *c)
     c->strings = rows;
 }
 
-static enum flue_code rewrite(struct comments *c, struct flue_block **body, struct flue_error *error)
+static enum flue_code rewrite(struct comments *c, struct flue_block **body,
+                              struct flue_error *error)
 {
     enum flue_code code = FLUE_OK;
     if (c->failed)

@@ -155,7 +155,8 @@ enum flue_code flue_otlp_replace(struct flue_payload *base, struct flue_otlp_pla
     struct flue_bytes copy = with;
     enum flue_code code;
 
-    if (place.kind >= FLUE_OTLP_PLACE_KINDS || place.number >= place_count(payload->index, place.kind))
+    if (place.kind >= FLUE_OTLP_PLACE_KINDS ||
+        place.number >= place_count(payload->index, place.kind))
         return flue_fail(error, FLUE_INTERNAL, "an edit in a message that does not exist");
     span = flue_otlp_span(payload, place);
     if (from < span.start || to < from || to > span.end)
@@ -239,9 +240,9 @@ enum flue_code flue_otlp_dictionary_append(struct flue_payload *base, enum flue_
     return code;
 }
 
-enum flue_code flue_otlp_dictionary_replace(struct flue_payload *base,
-                                            enum flue_otlp_table table, uint32_t index,
-                                            struct flue_bytes row, struct flue_error *error)
+enum flue_code flue_otlp_dictionary_replace(struct flue_payload *base, enum flue_otlp_table table,
+                                            uint32_t index, struct flue_bytes row,
+                                            struct flue_error *error)
 {
     struct flue_otlp_payload *payload = flue_otlp_payload(base);
     struct flue_otlp_span span = payload->index->dictionary;

@@ -59,11 +59,15 @@ static void destroy(struct flue_payload *base)
 static bool copy_edits(struct flue_otlp_payload *to, const struct flue_otlp_payload *from)
 {
     static const enum flue_otlp_place_kind kinds[] = {
-        FLUE_OTLP_IN_REQUEST,        FLUE_OTLP_IN_DICTIONARY, FLUE_OTLP_IN_RESOURCE_PROFILES,
-        FLUE_OTLP_IN_RESOURCE,       FLUE_OTLP_IN_SCOPE_PROFILES, FLUE_OTLP_IN_SCOPE,
+        FLUE_OTLP_IN_REQUEST,  FLUE_OTLP_IN_DICTIONARY,     FLUE_OTLP_IN_RESOURCE_PROFILES,
+        FLUE_OTLP_IN_RESOURCE, FLUE_OTLP_IN_SCOPE_PROFILES, FLUE_OTLP_IN_SCOPE,
         FLUE_OTLP_IN_PROFILE};
-    const uint32_t counts[] = {1, 1, from->index->resource_count, from->index->resource_count,
-                               from->index->scope_count, from->index->scope_count,
+    const uint32_t counts[] = {1,
+                               1,
+                               from->index->resource_count,
+                               from->index->resource_count,
+                               from->index->scope_count,
+                               from->index->scope_count,
                                from->index->profile_count};
 
     for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++) {

@@ -35,13 +35,13 @@ struct flue_otlp_memory {
 struct flue_otlp_payload {
     struct flue_payload base;
     struct flue_otlp_index *index;
-    struct flue_otlp_memory *memory; /* NULL until the first edit */
+    struct flue_otlp_memory *memory;                      /* NULL until the first edit */
     struct flue_otlp_edits *edits[FLUE_OTLP_PLACE_KINDS]; /* by number; NULL until needed */
-    uint64_t *keys;        /* per resource, with the edits; NULL: those of the index */
+    uint64_t *keys; /* per resource, with the edits; NULL: those of the index */
     uint32_t edit_count;
     uint32_t appended[FLUE_OTLP_TABLES];
     uint8_t *append_at, *append_end; /* room behind the last edit of the dictionary */
-    _Atomic size_t size;   /* when written; 0: not known */
+    _Atomic size_t size;             /* when written; 0: not known */
 };
 
 static inline struct flue_otlp_payload *flue_otlp_payload(const struct flue_payload *payload)

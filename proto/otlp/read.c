@@ -9,7 +9,7 @@
 
 /* design.md, "Limits by default": decoded size 8 times the wire with a floor of 1 MiB. */
 #define INDEX_FACTOR 8
-#define INDEX_FLOOR (1u << 20)
+#define INDEX_FLOOR  (1u << 20)
 
 struct reading {
     struct flue_block *body;
@@ -24,8 +24,8 @@ static void check(struct reading *r)
 {
     size_t limit = r->body->size * INDEX_FACTOR;
     flue_otlp_index_clear(r->index);
-    r->alarms = flue_otlp_check(flue_block_bytes(r->body), limit < INDEX_FLOOR ? INDEX_FLOOR : limit,
-                                r->index);
+    r->alarms = flue_otlp_check(flue_block_bytes(r->body),
+                                limit < INDEX_FLOOR ? INDEX_FLOOR : limit, r->index);
 }
 
 static enum flue_code stopped(struct reading *r)
@@ -47,8 +47,7 @@ static enum flue_code stopped(struct reading *r)
 /* An older layout is found out and made today's. */
 static enum flue_code settle_layout(struct reading *r)
 {
-    enum flue_code code =
-        flue_otlp_layout(flue_block_bytes(r->body), &r->report->layout, r->error);
+    enum flue_code code = flue_otlp_layout(flue_block_bytes(r->body), &r->report->layout, r->error);
     if (code != FLUE_OK || r->report->layout == FLUE_OTLP_1_10)
         return code;
     code = flue_otlp_to_1_10(&r->body, r->report->layout, r->error);

@@ -10,8 +10,8 @@ struct repair {
     struct flue_arena arena;
     struct flue_splice_step *steps;
     size_t count, room;
-    size_t next_profile;             /* of the verdict's list */
-    uint32_t row[FLUE_OTLP_TABLES];  /* that the walk stands at */
+    size_t next_profile;              /* of the verdict's list */
+    uint32_t row[FLUE_OTLP_TABLES];   /* that the walk stands at */
     const struct flue_bytes *strings; /* of the dictionary; NULL until needed */
     uint32_t string_count;
     uint64_t repaired;
@@ -33,8 +33,10 @@ static void put(struct repair *r, struct flue_splice_step step)
 static void replace(struct repair *r, unsigned depth, const uint8_t *from, const uint8_t *to,
                     struct flue_bytes with)
 {
-    put(r, (struct flue_splice_step){.inside = (uint8_t)depth, .from = position(r, from),
-                                     .to = position(r, to), .with = with});
+    put(r, (struct flue_splice_step){.inside = (uint8_t)depth,
+                                     .from = position(r, from),
+                                     .to = position(r, to),
+                                     .with = with});
 }
 
 enum flue_code flue_otlp_rewrite(struct flue_block **body, struct flue_splice_step *steps,
@@ -68,8 +70,8 @@ enum flue_code flue_otlp_rewrite(struct flue_block **body, struct flue_splice_st
     return FLUE_OK;
 }
 
-/* What references and repairs add is limited as any decoding is (design.md, limits): a reference of a
- * few bytes may mean a long string. */
+/* What references and repairs add is limited as any decoding is (design.md, limits): a reference of
+ * a few bytes may mean a long string. */
 static void begin(struct repair *r, struct flue_bytes body)
 {
     size_t budget = body.size * 8;
@@ -99,14 +101,16 @@ static void open_message(struct repair *r, unsigned depth, const struct flue_fie
     struct flue_reader tag = {field->tag_at, field->bytes.data};
     uint64_t unused;
     (void)flue_read_varint(&tag, &unused);
-    put(r, (struct flue_splice_step){
-               .message = true, .inside = (uint8_t)depth, .from = position(r, tag.at),
-               .start = position(r, field->bytes.data),
-               .to = position(r, field->bytes.data + field->bytes.size)});
+    put(r, (struct flue_splice_step){.message = true,
+                                     .inside = (uint8_t)depth,
+                                     .from = position(r, tag.at),
+                                     .start = position(r, field->bytes.data),
+                                     .to = position(r, field->bytes.data + field->bytes.size)});
 }
 
 /* Joins the occurrences of field `number` in a message (a reader over its content). */
-static void join_field(struct repair *r, struct flue_reader content, uint32_t number, unsigned depth)
+static void join_field(struct repair *r, struct flue_reader content, uint32_t number,
+                       unsigned depth)
 {
     struct flue_reader reader = content;
     struct flue_field_value field, first = {0};
@@ -138,9 +142,9 @@ static int by_position(const struct flue_splice_step *a, const struct flue_splic
     return a->from < b->from ? -1 : a->from > b->from;
 }
 
-/* Within one container: children and joined parts come in any order, so steps are sorted in the end.
- * Insertion at the end of a message (deeper) stays before what stands behind it: insertion order is
- * kept for equal positions. */
+/* Within one container: children and joined parts come in any order, so steps are sorted in the
+ * end. Insertion at the end of a message (deeper) stays before what stands behind it: insertion
+ * order is kept for equal positions. */
 static void sort_steps(struct flue_splice_step *steps, struct flue_splice_step *other, size_t count)
 {
     for (size_t width = 1; width < count; width *= 2) {
@@ -148,10 +152,10 @@ static void sort_steps(struct flue_splice_step *steps, struct flue_splice_step *
             size_t left = at, middle = at + width < count ? at + width : count;
             size_t right = middle, end = at + 2 * width < count ? at + 2 * width : count;
             for (size_t i = at; i < end; i++)
-                other[i] = left < middle &&
-                                   (right >= end || by_position(&steps[left], &steps[right]) <= 0)
-                               ? steps[left++]
-                               : steps[right++];
+                other[i] =
+                    left < middle && (right >= end || by_position(&steps[left], &steps[right]) <= 0)
+                        ? steps[left++]
+                        : steps[right++];
         }
         memcpy(steps, other, count * sizeof *steps);
     }

@@ -32,7 +32,7 @@ enum flue_otlp_message {
 
 enum flue_otlp_field_kind {
     FLUE_OTLP_F_UNKNOWN = 0,
-    FLUE_OTLP_F_NUMBER,    /* varint */
+    FLUE_OTLP_F_NUMBER, /* varint */
     FLUE_OTLP_F_FIXED64,
     FLUE_OTLP_F_STRING,
     FLUE_OTLP_F_BYTES,

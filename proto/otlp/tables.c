@@ -30,8 +30,7 @@ enum flue_code flue_otlp_dictionary_open(const struct flue_payload *base, struct
 
 static struct flue_otlp_numbers numbers_in(struct flue_bytes message, uint32_t field, bool fixed)
 {
-    return (struct flue_otlp_numbers){
-        .rest = flue_reader(message), .field = field, .fixed = fixed};
+    return (struct flue_otlp_numbers){.rest = flue_reader(message), .field = field, .fixed = fixed};
 }
 
 bool flue_otlp_numbers_next(struct flue_otlp_numbers *it, uint64_t *value)

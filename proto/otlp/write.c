@@ -18,8 +18,11 @@ static void put(struct writing *w, struct flue_splice_step step)
 
 static size_t open_message(struct writing *w, struct flue_otlp_span span, unsigned depth)
 {
-    put(w, (struct flue_splice_step){.message = true, .inside = (uint8_t)depth,
-                                     .from = span.tag + 1, .start = span.start, .to = span.end});
+    put(w, (struct flue_splice_step){.message = true,
+                                     .inside = (uint8_t)depth,
+                                     .from = span.tag + 1,
+                                     .start = span.start,
+                                     .to = span.end});
     return w->count;
 }
 
@@ -36,8 +39,10 @@ static void edits_before(struct writing *w, const struct flue_otlp_edit **edit, 
                          unsigned depth, uint32_t *covered)
 {
     while (*edit && (*edit)->from <= position) {
-        put(w, (struct flue_splice_step){.inside = (uint8_t)depth, .from = (*edit)->from,
-                                         .to = (*edit)->to, .with = (*edit)->with});
+        put(w, (struct flue_splice_step){.inside = (uint8_t)depth,
+                                         .from = (*edit)->from,
+                                         .to = (*edit)->to,
+                                         .with = (*edit)->with});
         *covered = (*edit)->to > *covered ? (*edit)->to : *covered;
         *edit = (*edit)->next;
     }
@@ -74,11 +79,13 @@ static void missing(struct writing *w, struct flue_otlp_place place, uint32_t po
         return;
     }
     put(w, (struct flue_splice_step){
-               .inside = (uint8_t)depth, .from = position, .to = position,
+               .inside = (uint8_t)depth,
+               .from = position,
+               .to = position,
                .with = flue_bytes(head, (size_t)(flue_write_len_head(head, field, size) - head))});
     for (; edit; edit = edit->next)
-        put(w, (struct flue_splice_step){.inside = (uint8_t)depth, .from = position,
-                                         .to = position, .with = edit->with});
+        put(w, (struct flue_splice_step){
+                   .inside = (uint8_t)depth, .from = position, .to = position, .with = edit->with});
 }
 
 static void scope_profiles(struct writing *w, uint32_t number, unsigned depth)
@@ -125,8 +132,8 @@ static void resource_profiles(struct writing *w, uint32_t number, unsigned depth
     const struct flue_otlp_edit *edit =
         flue_otlp_edits(payload, (struct flue_otlp_place){FLUE_OTLP_IN_RESOURCE_PROFILES, number});
     struct flue_otlp_place resource = {FLUE_OTLP_IN_RESOURCE, number};
-    bool deep = payload->edits[FLUE_OTLP_IN_SCOPE_PROFILES] ||
-                payload->edits[FLUE_OTLP_IN_SCOPE] || payload->edits[FLUE_OTLP_IN_PROFILE];
+    bool deep = payload->edits[FLUE_OTLP_IN_SCOPE_PROFILES] || payload->edits[FLUE_OTLP_IN_SCOPE] ||
+                payload->edits[FLUE_OTLP_IN_PROFILE];
     bool placed = r->resource.end == 0;
     uint32_t covered = 0;
     size_t opened = open_message(w, r->at, depth);

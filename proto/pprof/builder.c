@@ -128,8 +128,8 @@ bool flue_pprof_builder_profile(struct flue_pprof_builder *builder,
     return true;
 }
 
-/* One attribute, one label: where "service.name" and "service_name" both came, Pyroscope's own spelling
- * stays. Of two equal names the first stays. Returns how many labels are left. */
+/* One attribute, one label: where "service.name" and "service_name" both came, Pyroscope's own
+ * spelling stays. Of two equal names the first stays. Returns how many labels are left. */
 static size_t without_twins(struct flue_pprof_label *labels, struct flue_bytes *keys, size_t count)
 {
     uint64_t seen = 0;
@@ -144,8 +144,7 @@ static size_t without_twins(struct flue_pprof_label *labels, struct flue_bytes *
         seen |= bit;
         if (twin == left)
             left++;
-        else if (!flue_bytes_equal(labels[twin].name, key) ||
-                 flue_bytes_equal(labels[i].name, key))
+        else if (!flue_bytes_equal(labels[twin].name, key) || flue_bytes_equal(labels[i].name, key))
             continue;
         labels[twin] = labels[i];
         keys[twin] = key;
@@ -190,7 +189,8 @@ enum flue_code flue_pprof_builder_finish(struct flue_pprof_builder *builder,
     if (!*out)
         return FLUE_NO_MEMORY;
     if (counts)
-        *counts = (struct flue_counts){.profiles = core->profiles, .samples = core->samples,
+        *counts = (struct flue_counts){.profiles = core->profiles,
+                                       .samples = core->samples,
                                        .bytes = flue_pprof_ops.encoded_size(*out)};
     return FLUE_OK;
 }

@@ -3,12 +3,12 @@
  * Rules: google/pprof's Parse and CheckValid, plus negative string indices and string_table[0]
  * (Pyroscope refuses them). Unknown mapping ids are taken as "no mapping", as google/pprof does.
  *
- * Fields come in any order (strings last, samples before their types), so limits are not known while
- * walking. The first pass keeps running maxima and compares them once, at the end. It holds as long
- * as ids are 1, 2, 3, ... in the order of their records, which nearly all writers do. Where they are
- * not, the pass is run again with sets of ids (exact). Where a comparison at the end fails, it is run
- * once more with the limits known, to name the field (judge). So only odd or bad profiles cost more
- * than one pass.
+ * Fields come in any order (strings last, samples before their types), so limits are not known
+ * while walking. The first pass keeps running maxima and compares them once, at the end. It holds
+ * as long as ids are 1, 2, 3, ... in the order of their records, which nearly all writers do. Where
+ * they are not, the pass is run again with sets of ids (exact). Where a comparison at the end
+ * fails, it is run once more with the limits known, to name the field (judge). So only odd or bad
+ * profiles cost more than one pass.
  */
 #include "proto/pprof/check_walk.h"
 #include "proto/pprof/check_ids.h"
@@ -17,7 +17,7 @@
 
 #include "collector/base/codec.h"
 
-/* ---- records ---------------------------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------------------------------- */
 
 static bool label(struct walk *w, struct flue_bytes bytes)
 {
@@ -101,8 +101,10 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
     if (w->samples == 0)
         w->values_first = values;
     else if (unlikely(values != w->values_first))
-        return bad(w, "sample[%" PRIu64 "].value: %" PRIu64 " values, but sample[0] has %" PRIu64
-                   ": there must be one per sample type", w->samples, values, w->values_first);
+        return bad(w,
+                   "sample[%" PRIu64 "].value: %" PRIu64 " values, but sample[0] has %" PRIu64
+                   ": there must be one per sample type",
+                   w->samples, values, w->values_first);
     w->samples++;
     if (w->text_labels > w->facts->sample_labels)
         w->facts->sample_labels = w->text_labels;
@@ -293,8 +295,8 @@ static bool sample_type(struct walk *w, struct flue_bytes bytes)
         return false;
     uint64_t row = w->facts->sample_types++;
     if (row >= MAX_SAMPLE_TYPES) {
-        w->code = flue_fail(w->error, FLUE_TOO_LARGE, "more than %d sample types",
-                            MAX_SAMPLE_TYPES);
+        w->code =
+            flue_fail(w->error, FLUE_TOO_LARGE, "more than %d sample types", MAX_SAMPLE_TYPES);
         return false;
     }
     if (w->types_known)
@@ -330,7 +332,7 @@ static bool watched_string(struct walk *w, struct flue_bytes s)
             if (!keep_name(w, w->names ? &w->names[i].type : NULL, s))
                 return false;
         }
-        if (w->type_at[i].unit == w->strings && 
+        if (w->type_at[i].unit == w->strings &&
             !keep_name(w, w->names ? &w->names[i].unit : NULL, s))
             return false;
     }
@@ -372,8 +374,9 @@ static inline bool string(struct walk *w, struct flue_bytes s)
 static bool scalar(struct walk *w, uint64_t tag, struct flue_reader *r)
 {
     static const char *const names[16] = {
-        [7] = "drop_frames", [8] = "keep_frames", [9] = "time_nanos", [10] = "duration_nanos",
-        [12] = "period", [13] = "comment", [14] = "default_sample_type", [15] = "doc_url",
+        [7] = "drop_frames",          [8] = "keep_frames", [9] = "time_nanos",
+        [10] = "duration_nanos",      [12] = "period",     [13] = "comment",
+        [14] = "default_sample_type", [15] = "doc_url",
     };
     const char *name = names[tag >> 3];
     uint64_t number;
@@ -458,7 +461,7 @@ static bool field(struct walk *w, struct flue_reader *r)
     }
 }
 
-/* ---- the window ------------------------------------------------------------------------------- */
+/* ---- the window ----------------------------------------------------------------------------- */
 
 /* Size of the first field in `b` as far as its head tells: 0 when more bytes are needed to know,
  * SIZE_MAX when it can never be right (field() then says why). */
@@ -573,7 +576,7 @@ static enum flue_code feed(void *arg, struct flue_bytes piece, struct flue_error
     return FLUE_OK;
 }
 
-/* ---- passes ----------------------------------------------------------------------------------- */
+/* ---- passes --------------------------------------------------------------------------------- */
 
 static enum flue_code pass(struct walk *w, struct flue_bytes profile)
 {
@@ -591,8 +594,8 @@ static enum flue_code pass(struct walk *w, struct flue_bytes profile)
     else
         w->types = 0;
     if (gzip) {
-        code = flue_inflate_windows(profile, w->limits->inflated, w->limits->ratio, feed, w,
-                                    w->error);
+        code =
+            flue_inflate_windows(profile, w->limits->inflated, w->limits->ratio, feed, w, w->error);
     } else if (profile.size > w->limits->inflated) {
         code = flue_fail(w->error, FLUE_TOO_LARGE, "profile of %zu bytes, limit %zu", profile.size,
                          w->limits->inflated);
@@ -647,7 +650,8 @@ static enum flue_code run(struct walk *w, struct flue_bytes profile)
         if (w->samples > 0 && w->values_first != w->facts->sample_types)
             return flue_fail(w->error, FLUE_INVALID,
                              "sample[0].value: %" PRIu64 " values, but there are %" PRIu64
-                             " sample types", w->values_first, w->facts->sample_types);
+                             " sample types",
+                             w->values_first, w->facts->sample_types);
         if (w->strings == 0)
             return flue_fail(w->error, FLUE_INVALID,
                              "string_table: is empty, but entry 0 must be there (\"\")");
@@ -668,8 +672,7 @@ static enum flue_code run(struct walk *w, struct flue_bytes profile)
 enum flue_code flue_pprof_check_types(struct flue_bytes profile,
                                       const struct flue_pprof_limits *limits,
                                       struct flue_pprof_facts *facts, struct flue_arena *arena,
-                                      struct flue_pprof_type_name **names,
-                                      struct flue_error *error)
+                                      struct flue_pprof_type_name **names, struct flue_error *error)
 {
     struct walk *w = calloc(1, sizeof *w);
     if (!w)
@@ -684,8 +687,7 @@ enum flue_code flue_pprof_check_types(struct flue_bytes profile,
     facts->gzip = profile.size >= 2 && profile.data[0] == 0x1f && profile.data[1] == 0x8b;
 
     enum flue_code code;
-    if (arena &&
-        !(w->names = flue_arena_zalloc(arena, MAX_SAMPLE_TYPES, sizeof *w->names))) {
+    if (arena && !(w->names = flue_arena_zalloc(arena, MAX_SAMPLE_TYPES, sizeof *w->names))) {
         code = flue_fail(error, FLUE_NO_MEMORY, "no memory for sample type names");
     } else {
         w->arena = arena;

@@ -1,6 +1,6 @@
-/* check_ids.h: ids that are defined and referred to: a comparison with the row where they count up, sets
- * where they do not, and the largest of a packed run, 16 bytes at a time. Part of check.c, behind
- * check_walk.h. */
+/* check_ids.h: ids that are defined and referred to: a comparison with the row where they count up,
+ * sets where they do not, and the largest of a packed run, 16 bytes at a time. Part of check.c,
+ * behind check_walk.h. */
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -11,8 +11,7 @@ static bool __attribute__((cold)) too_many_ids(struct walk *w, int table)
                   ? flue_fail(w->error, FLUE_TOO_LARGE,
                               "%s ids are not 1, 2, 3, ... and there are more than %u of them",
                               table_names[table], FLUE_IDS_MAX)
-                  : flue_fail(w->error, FLUE_NO_MEMORY, "no memory for %s ids",
-                              table_names[table]);
+                  : flue_fail(w->error, FLUE_NO_MEMORY, "no memory for %s ids", table_names[table]);
     return false;
 }
 
@@ -50,8 +49,10 @@ refer_exact(struct walk *w, int table, uint64_t id, uint64_t row, const char *fi
         return bad(w, "%s[%" PRIu64 "]%s: 0 is not an id", from, row, field);
     if (!w->exact[table]) {
         if (id > w->id_limit[table])
-            return bad(w, "%s[%" PRIu64 "]%s: %" PRIu64 ", but there is no such %s (ids are 1 to %"
-                       PRIu64 ")", from, row, field, id, table_names[table], w->id_limit[table]);
+            return bad(w,
+                       "%s[%" PRIu64 "]%s: %" PRIu64
+                       ", but there is no such %s (ids are 1 to %" PRIu64 ")",
+                       from, row, field, id, table_names[table], w->id_limit[table]);
         if (id > w->max_id[table])
             w->max_id[table] = id;
         return true;

@@ -9,8 +9,8 @@
 #include "proto/pprof/ids.h"
 #include "proto/wire/reader.h"
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x)        __builtin_expect(!!(x), 1)
+#define unlikely(x)      __builtin_expect(!!(x), 0)
 #define MAX_SAMPLE_TYPES 256
 enum { LOCATION, FUNCTION, MAPPING, TABLES };
 enum { DEFINED = 1, REFERENCED = 2 };
@@ -23,7 +23,7 @@ struct walk {
     enum flue_code code;
 
     /* what this pass knows */
-    uint64_t string_limit; /* indices from here on are wrong; UINT64_MAX while not known */
+    uint64_t string_limit;     /* indices from here on are wrong; UINT64_MAX while not known */
     uint64_t id_limit[TABLES]; /* ids above are unknown; UINT64_MAX while not known */
     bool exact[TABLES];
     bool types_known; /* type_at was filled by an earlier pass */
@@ -45,7 +45,7 @@ struct walk {
     struct {
         uint64_t type, unit;
     } type_at[MAX_SAMPLE_TYPES];
-    uint64_t watch; /* next string row that some sample type names */
+    uint64_t watch;           /* next string row that some sample type names */
     struct flue_arena *arena; /* NULL: names are not asked for */
     struct flue_pprof_type_name *names;
 
@@ -57,9 +57,10 @@ struct walk {
     size_t seen; /* inflated bytes */
 };
 
-/* ---- mistakes --------------------------------------------------------------------------------- */
+/* ---- mistakes ------------------------------------------------------------------------------- */
 
-static bool bad(struct walk *w, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+static bool bad(struct walk *w, const char *format, ...)
+    __attribute__((format(printf, 2, 3), cold));
 static bool bad(struct walk *w, const char *format, ...)
 {
     char text[300];
@@ -82,8 +83,9 @@ bad_string(struct walk *w, uint64_t value, const char *what, uint64_t row, const
     if ((int64_t)value < 0)
         return bad(w, "%s[%" PRIu64 "]%s: string index %" PRId64 " is negative", what, row, field,
                    (int64_t)value);
-    return bad(w, "%s[%" PRIu64 "]%s: string index %" PRIu64 ", but string_table has %" PRIu64
-               " entries", what, row, field, value, w->string_limit);
+    return bad(
+        w, "%s[%" PRIu64 "]%s: string index %" PRIu64 ", but string_table has %" PRIu64 " entries",
+        what, row, field, value, w->string_limit);
 }
 
 static bool __attribute__((cold)) again(struct walk *w)
@@ -93,7 +95,7 @@ static bool __attribute__((cold)) again(struct walk *w)
     return false;
 }
 
-/* ---- pieces of the wire ----------------------------------------------------------------------- */
+/* ---- pieces of the wire --------------------------------------------------------------------- */
 
 static bool __attribute__((noinline)) long_varint(struct flue_reader *r, uint64_t *out)
 {
@@ -188,7 +190,7 @@ other_field(const struct walk *w, struct flue_reader *r, uint64_t tag, unsigned 
 #define STRING(w, r, what, row, field)                                                             \
     do {                                                                                           \
         uint64_t index_;                                                                           \
-        if (unlikely(!varint((w), (r), &index_)))                                                       \
+        if (unlikely(!varint((w), (r), &index_)))                                                  \
             return broken((w), (what), (row));                                                     \
         if (unlikely(index_ >= (w)->string_limit))                                                 \
             return bad_string((w), index_, (what), (row), (field));                                \
@@ -198,13 +200,13 @@ other_field(const struct walk *w, struct flue_reader *r, uint64_t tag, unsigned 
 
 #define NUMBER(w, r, what, row, out)                                                               \
     do {                                                                                           \
-        if (unlikely(!varint((w), (r), (out))))                                                         \
+        if (unlikely(!varint((w), (r), (out))))                                                    \
             return broken((w), (what), (row));                                                     \
     } while (0)
 
 #define SKIP(w, r, what, row)                                                                      \
     do {                                                                                           \
-        if (unlikely(!skip_varint((w), (r))))                                                             \
+        if (unlikely(!skip_varint((w), (r))))                                                      \
             return broken((w), (what), (row));                                                     \
     } while (0)
 /* Writers put fields in ascending order: those are read in a straight line first, and what is left

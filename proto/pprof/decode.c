@@ -29,7 +29,7 @@ static bool too_many(uint32_t count)
     return count == UINT32_MAX - 1;
 }
 
-/* ---- counting --------------------------------------------------------------------------------- */
+/* ---- counting ------------------------------------------------------------------------------- */
 
 /* How many integers does this field hold? */
 static bool count_integers(const struct flue_field_value *f, uint32_t *count)
@@ -123,14 +123,14 @@ static enum flue_code allocate(struct decoding *d)
     return good ? FLUE_OK
                 : flue_fail(d->error, FLUE_NO_MEMORY,
                             "decoding a profile of %u samples and %u strings needs more than the "
-                            "%zu bytes that it may use", doc->sample_count, doc->string_count,
-                            d->arena->budget);
+                            "%zu bytes that it may use",
+                            doc->sample_count, doc->string_count, d->arena->budget);
 }
 
-/* ---- ids -------------------------------------------------------------------------------------- */
+/* ---- ids ------------------------------------------------------------------------------------ */
 
-/* Ids must be known before what refers to them is filled, and records come in any order: a walk over
- * the tables alone, which ends at the first id that is not in order unless `sparse`. */
+/* Ids must be known before what refers to them is filled, and records come in any order: a walk
+ * over the tables alone, which ends at the first id that is not in order unless `sparse`. */
 static enum flue_code learn_ids(struct decoding *d, struct flue_bytes raw)
 {
     struct id_table *tables[6] = {[3] = &d->mappings, [4] = &d->locations, [5] = &d->functions};
@@ -176,7 +176,7 @@ static uint32_t row_of(const struct id_table *table, uint32_t count, uint64_t id
     return row ? *row : FLUE_PPROF_NONE;
 }
 
-/* ---- filling ---------------------------------------------------------------------------------- */
+/* ---- filling -------------------------------------------------------------------------------- */
 
 static bool string_row(const struct decoding *d, const struct flue_field_value *f, uint32_t *out)
 {

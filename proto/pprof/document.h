@@ -1,8 +1,8 @@
 /* document.h: a pprof decoded to rows and indices, for work that needs its samples.
  *
- * Everything lives in the arena given to flue_pprof_decode; strings are borrowed from the bytes, which
- * must be raw (flue_pprof_raw) and outlive the document. Ids are resolved: a sample holds rows of
- * locations[], a location a row of mappings[], a line a row of functions[].
+ * Everything lives in the arena given to flue_pprof_decode; strings are borrowed from the bytes,
+ * which must be raw (flue_pprof_raw) and outlive the document. Ids are resolved: a sample holds
+ * rows of locations[], a location a row of mappings[], a line a row of functions[].
  */
 #ifndef PROTO_PPROF_DOCUMENT_H
 #define PROTO_PPROF_DOCUMENT_H
@@ -51,8 +51,8 @@ struct flue_pprof_document {
     struct flue_pprof_location *locations;
     struct flue_pprof_line *lines;
     struct flue_pprof_sample *samples;
-    int64_t *values;  /* type_count of each sample, in order */
-    uint32_t *stack;  /* rows of locations[] */
+    int64_t *values; /* type_count of each sample, in order */
+    uint32_t *stack; /* rows of locations[] */
     struct flue_pprof_sample_label *labels;
     uint32_t *comments; /* strings */
     uint32_t string_count, type_count, mapping_count, function_count, location_count, line_count,

@@ -8,7 +8,8 @@
 struct encoding {
     const struct flue_pprof_document *doc;
     uint32_t first, end;
-    /* new number of every old row; locations, functions and mappings from 1 (their ids), 0: left out */
+    /* new number of every old row; locations, functions and mappings from 1 (their ids), 0: left
+     * out */
     uint32_t *strings, *locations, *functions, *mappings;
 };
 
@@ -138,8 +139,9 @@ static void put_sample(struct sink *s, const struct encoding *e, uint32_t row)
         numbers += flue_varint_size((uint64_t)values[i]);
     for (uint32_t i = 0; i < sample->label_count; i++)
         labels += flue_len_field_size(3, label_size(e, &doc->labels[sample->first_label + i]));
-    put_head(s, 2, (stack ? flue_len_field_size(1, stack) : 0) +
-                       (numbers ? flue_len_field_size(2, numbers) : 0) + labels);
+    put_head(s, 2,
+             (stack ? flue_len_field_size(1, stack) : 0) +
+                 (numbers ? flue_len_field_size(2, numbers) : 0) + labels);
     if (stack) {
         put_head(s, 1, stack);
         for (uint32_t i = 0; i < sample->location_count; i++)
@@ -163,11 +165,16 @@ static void put_sample(struct sink *s, const struct encoding *e, uint32_t row)
 static void put_mapping(struct sink *s, const struct encoding *e, uint32_t row)
 {
     const struct flue_pprof_mapping *m = &e->doc->mappings[row];
-    const uint64_t parts[10] = {e->mappings[row],   m->start,
-                                m->limit,           m->offset,
-                                e->strings[m->filename], e->strings[m->build_id],
-                                m->has_functions,   m->has_filenames,
-                                m->has_line_numbers, m->has_inline_frames};
+    const uint64_t parts[10] = {e->mappings[row],
+                                m->start,
+                                m->limit,
+                                m->offset,
+                                e->strings[m->filename],
+                                e->strings[m->build_id],
+                                m->has_functions,
+                                m->has_filenames,
+                                m->has_line_numbers,
+                                m->has_inline_frames};
     size_t size = 0;
     for (int i = 0; i < 10; i++)
         size += int_size(parts[i]);

@@ -1,7 +1,7 @@
 /* ids.h: a bounded map from pprof's ids (any non-zero 64-bit number) to a row or a mark.
  *
- * pprof ids may be sparse or look like addresses, so they are hashed, never used as an index. Memory
- * is malloc'ed and bounded by FLUE_IDS_MAX entries (24 MiB); freed by flue_ids_destroy.
+ * pprof ids may be sparse or look like addresses, so they are hashed, never used as an index.
+ * Memory is malloc'ed and bounded by FLUE_IDS_MAX entries (24 MiB); freed by flue_ids_destroy.
  */
 #ifndef PROTO_PPROF_IDS_H
 #define PROTO_PPROF_IDS_H

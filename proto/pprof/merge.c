@@ -1,5 +1,6 @@
-/* merge.c: see merge.h. Rows of all profiles are interned by hash into one document, bottom up: strings,
- * mappings, functions, locations, samples; the writer renumbers and leaves out what is not used. */
+/* merge.c: see merge.h. Rows of all profiles are interned by hash into one document, bottom up:
+ * strings, mappings, functions, locations, samples; the writer renumbers and leaves out what is not
+ * used. */
 #include "proto/pprof/merge.h"
 
 #include <stdlib.h>
@@ -37,7 +38,7 @@ static enum flue_code used_up(struct merging *m)
                      m->arena->budget);
 }
 
-/* ---- strings ---------------------------------------------------------------------------------- */
+/* ---- strings -------------------------------------------------------------------------------- */
 
 static bool string_equal(const void *rows, uint32_t row, const void *key)
 {
@@ -58,7 +59,7 @@ static uint32_t string_of(struct merging *m, struct flue_bytes text)
     return row;
 }
 
-/* ---- mappings --------------------------------------------------------------------------------- */
+/* ---- mappings ------------------------------------------------------------------------------- */
 
 static uint64_t pages(const struct flue_pprof_mapping *mapping)
 {
@@ -101,7 +102,7 @@ static uint32_t mapping_of(struct merging *m, const struct flue_pprof_mapping *f
     return row;
 }
 
-/* ---- functions -------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------ */
 
 static bool function_equal(const void *rows, uint32_t row, const void *key)
 {
@@ -131,7 +132,7 @@ static uint32_t function_of(struct merging *m, const struct flue_pprof_function 
     return row;
 }
 
-/* ---- locations -------------------------------------------------------------------------------- */
+/* ---- locations ------------------------------------------------------------------------------ */
 
 /* The candidate's lines stand behind the kept ones in doc.lines until it is known to be new. */
 static bool location_equal(const void *rows, uint32_t row, const void *key)
@@ -184,7 +185,7 @@ static uint32_t location_of(struct merging *m, const struct flue_pprof_location 
     return row;
 }
 
-/* ---- samples ---------------------------------------------------------------------------------- */
+/* ---- samples -------------------------------------------------------------------------------- */
 
 static bool label_before(const struct flue_pprof_sample_label *a,
                          const struct flue_pprof_sample_label *b)
@@ -300,7 +301,7 @@ static void drop_zeros(struct merging *m)
     m->samples.count = left;
 }
 
-/* ---- the profile itself ----------------------------------------------------------------------- */
+/* ---- the profile itself --------------------------------------------------------------------- */
 
 static struct flue_pprof_value_type type_of(const struct merging *m,
                                             struct flue_pprof_value_type type)
@@ -351,8 +352,8 @@ static enum flue_code header(struct merging *m, size_t number)
         bool there = false;
         for (size_t j = 0; j < m->comments && !there; j++)
             there = doc->comments[j] == comment;
-        if (!there && !FLUE_ARENA_PUSH(m->arena, doc->comments, m->comments, m->comment_room,
-                                       comment))
+        if (!there &&
+            !FLUE_ARENA_PUSH(m->arena, doc->comments, m->comments, m->comment_room, comment))
             return used_up(m);
     }
     return FLUE_OK;

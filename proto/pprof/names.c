@@ -17,10 +17,13 @@ struct pair {
     struct flue_bytes label, attribute;
 };
 
-#define PAIR(label, attribute) {FLUE_BYTES_INIT(label), FLUE_BYTES_INIT(attribute)}
+#define PAIR(label, attribute)                                                                     \
+    {                                                                                              \
+        FLUE_BYTES_INIT(label), FLUE_BYTES_INIT(attribute)                                         \
+    }
 
-/* Sorted by label, for both searches: an attribute is turned into its label by the general rule, which
- * gives the label of its pair. */
+/* Sorted by label, for both searches: an attribute is turned into its label by the general rule,
+ * which gives the label of its pair. */
 static const struct pair pairs[] = {
     PAIR("cdn_network", "cdn.network"),
     PAIR("cdn_pop", "cdn.pop"),
@@ -165,7 +168,7 @@ struct flue_bytes flue_attribute_label(struct flue_bytes attribute, struct flue_
     return flue_bytes(out, flue_attribute_label_write(attribute, out));
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static void number_text(double number, char *out, size_t size)
 {

@@ -34,8 +34,7 @@ static struct flue_pprof_payload *payload_over(struct flue_pprof_core *core,
     payload->base.signal = FLUE_PROFILES;
     payload->core = core;
     flue_arena_init(&payload->edits, EDIT_BUDGET, 0);
-    payload->series =
-        flue_arena_zalloc(&payload->edits, core->count + 1, sizeof *payload->series);
+    payload->series = flue_arena_zalloc(&payload->edits, core->count + 1, sizeof *payload->series);
     if (!payload->series) {
         flue_arena_destroy(&payload->edits);
         free(payload);
@@ -68,7 +67,7 @@ static void destroy(struct flue_payload *base)
     free(payload);
 }
 
-/* ---- edits ------------------------------------------------------------------------------------ */
+/* ---- edits ---------------------------------------------------------------------------------- */
 
 /* Gives a series labels of its own, with room for `more`. */
 static bool own_labels(struct flue_pprof_payload *payload, struct flue_pprof_state *state,
@@ -78,8 +77,7 @@ static bool own_labels(struct flue_pprof_payload *payload, struct flue_pprof_sta
     if (state->room >= series->label_count + more && state->room > 0)
         return true;
     size_t room = series->label_count + more + 8;
-    struct flue_pprof_label *labels =
-        flue_arena_zalloc(&payload->edits, room, sizeof *labels);
+    struct flue_pprof_label *labels = flue_arena_zalloc(&payload->edits, room, sizeof *labels);
     struct flue_bytes *keys = flue_arena_zalloc(&payload->edits, room, sizeof *keys);
     if (!labels || !keys)
         return false;
@@ -130,7 +128,8 @@ static void edited(struct flue_pprof_payload *payload)
     payload->base.other_form = NULL;
 }
 
-/* Does label i answer to attribute `key`, whose label name is `name` (may be empty: not computed)? */
+/* Does label i answer to attribute `key`, whose label name is `name` (may be empty: not computed)?
+ */
 static bool answers(const struct flue_pprof_state *state, size_t i, struct flue_bytes key,
                     struct flue_bytes name)
 {
@@ -159,8 +158,7 @@ static enum flue_code edit_failed(struct flue_error *error)
 
 static bool keep_owner(struct flue_pprof_payload *payload, struct flue_block *owner)
 {
-    if (!owner ||
-        (payload->owner_count > 0 && payload->owners[payload->owner_count - 1] == owner))
+    if (!owner || (payload->owner_count > 0 && payload->owners[payload->owner_count - 1] == owner))
         return true;
     if (!FLUE_ARENA_PUSH(&payload->edits, payload->owners, payload->owner_count,
                          payload->owner_room, owner))
@@ -223,7 +221,7 @@ static enum flue_code attribute_remove(struct flue_payload *base, size_t resourc
     return FLUE_OK;
 }
 
-/* ---- the view --------------------------------------------------------------------------------- */
+/* ---- the view ------------------------------------------------------------------------------- */
 
 static size_t resource_count(const struct flue_payload *payload)
 {
@@ -270,7 +268,7 @@ const struct flue_pprof_series *flue_pprof_series_at(const struct flue_payload *
     return &flue_pprof_of(payload)->series[i].series;
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------ */
+/* ---- sizes ---------------------------------------------------------------------------------- */
 
 size_t flue_pprof_labels_size(const struct flue_pprof_label *labels, size_t count)
 {

@@ -1,5 +1,5 @@
-/* payload_merge.c: the series of several payloads as one; series with equal labels become one series.
- * Profiles keep their bytes. */
+/* payload_merge.c: the series of several payloads as one; series with equal labels become one
+ * series. Profiles keep their bytes. */
 #include <stdlib.h>
 
 #include "collector/base/hash.h"
@@ -17,8 +17,8 @@ static uint64_t labels_hash(const struct flue_pprof_series *series)
 {
     uint64_t sum = series->label_count;
     for (size_t i = 0; i < series->label_count; i++)
-        sum += flue_hash_join(flue_hash(series->labels[i].name),
-                              flue_hash(series->labels[i].value));
+        sum +=
+            flue_hash_join(flue_hash(series->labels[i].name), flue_hash(series->labels[i].value));
     return sum;
 }
 
@@ -67,8 +67,8 @@ enum flue_code flue_pprof_payload_merge(struct flue_payload *const *payloads, si
     struct source *sources = calloc(total + 1, sizeof *sources);
     struct flue_pprof_builder *builder = flue_pprof_builder_new(account);
     struct flue_table table = {0};
-    bool good = sources && builder && total < FLUE_TABLE_NONE &&
-                flue_table_init(&table, NULL, total);
+    bool good =
+        sources && builder && total < FLUE_TABLE_NONE && flue_table_init(&table, NULL, total);
     for (size_t i = 0; i < count && good; i++) {
         const struct flue_pprof_core *core = flue_pprof_of(payloads[i])->core;
         for (size_t j = 0; j < core->block_count; j++)

@@ -31,8 +31,7 @@ struct splitting {
 
 static uint64_t share(uint64_t total, uint64_t passed, uint64_t whole, uint64_t *given)
 {
-    uint64_t upto = passed >= whole ? total
-                                    : (uint64_t)((unsigned __int128)total * passed / whole);
+    uint64_t upto = passed >= whole ? total : (uint64_t)((unsigned __int128)total * passed / whole);
     uint64_t part = upto - *given;
     *given = upto;
     return part;
@@ -241,9 +240,14 @@ enum flue_code flue_pprof_payload_split(const struct flue_payload *payload, uint
                                                      const struct flue_counts *counts),
                                         void *arg, struct flue_error *error)
 {
-    struct splitting s = {.payload = flue_pprof_of(payload), .max = max ? max : 1,
-                          .by_bytes = by_bytes, .account = account, .emit = emit, .arg = arg,
-                          .error = error, .total = *total};
+    struct splitting s = {.payload = flue_pprof_of(payload),
+                          .max = max ? max : 1,
+                          .by_bytes = by_bytes,
+                          .account = account,
+                          .emit = emit,
+                          .arg = arg,
+                          .error = error,
+                          .total = *total};
     const struct flue_pprof_core *core = s.payload->core;
     enum flue_code code = FLUE_OK;
     s.whole = (struct flue_counts){core->profiles, core->samples, 0};

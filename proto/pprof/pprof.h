@@ -19,15 +19,16 @@ struct flue_pprof_limits {
 struct flue_pprof_facts {
     size_t inflated_size;
     uint64_t samples, sample_types, locations, functions, mappings, strings;
-    uint64_t sample_labels; /* most labels with text on one sample: in Pyroscope each is the series' */
+    uint64_t
+        sample_labels; /* most labels with text on one sample: in Pyroscope each is the series' */
     int64_t time_nanos, duration_nanos;
     bool gzip;
-    bool invalid_utf8;       /* some string needs repair (then it cannot go out byte for byte) */
+    bool invalid_utf8;        /* some string needs repair (then it cannot go out byte for byte) */
     bool dash_in_sample_type; /* Pyroscope refuses it */
 };
 
-/* Checks one profile completely (structure, ids, indices, value counts) in a bounded window: gzip is
- * inflated piece by piece, not held. Legacy formats are not accepted here. An empty body is
+/* Checks one profile completely (structure, ids, indices, value counts) in a bounded window: gzip
+ * is inflated piece by piece, not held. Legacy formats are not accepted here. An empty body is
  * FLUE_INVALID. */
 enum flue_code flue_pprof_check(struct flue_bytes profile, const struct flue_pprof_limits *limits,
                                 struct flue_pprof_facts *facts, struct flue_error *error);
@@ -54,7 +55,7 @@ struct flue_pprof_label {
 struct flue_pprof_profile {
     struct flue_bytes bytes; /* as it travels, gzip or raw, borrowed from the payload */
     struct flue_pprof_facts facts;
-    struct flue_bytes id;    /* RawSample.ID, may be empty */
+    struct flue_bytes id; /* RawSample.ID, may be empty */
 };
 struct flue_pprof_series {
     const struct flue_pprof_label *labels; /* as edited, names as in Pyroscope */
@@ -67,7 +68,8 @@ struct flue_pprof_series {
  * labels; profile bytes must lie in blocks given with flue_pprof_builder_keep. */
 struct flue_pprof_builder;
 struct flue_pprof_builder *flue_pprof_builder_new(struct flue_account *account);
-bool flue_pprof_builder_keep(struct flue_pprof_builder *builder, struct flue_block *block); /* refs */
+bool flue_pprof_builder_keep(struct flue_pprof_builder *builder,
+                             struct flue_block *block); /* refs */
 bool flue_pprof_builder_series(struct flue_pprof_builder *builder);
 bool flue_pprof_builder_label(struct flue_pprof_builder *builder, struct flue_bytes name,
                               struct flue_bytes value);
@@ -84,11 +86,11 @@ size_t flue_pprof_series_count(const struct flue_payload *payload);
 const struct flue_pprof_series *flue_pprof_series_at(const struct flue_payload *payload, size_t i);
 
 /* push.v1.PushRequest (Pyroscope): reading checks the envelope and every profile; the payload keeps
- * `body`. trusted: only the envelope is checked (facts are then zero but for gzip). A bad profile is
- * left out and reported; a series without __name__, or with a label twice, refuses its profiles.
- * Strings of a profile or label values that are not UTF-8 are repaired and counted. limits->inflated
- * holds for every profile and for the sum of one request. Fails when nothing good is left (an empty
- * request too), or when the envelope itself is broken. */
+ * `body`. trusted: only the envelope is checked (facts are then zero but for gzip). A bad profile
+ * is left out and reported; a series without __name__, or with a label twice, refuses its profiles.
+ * Strings of a profile or label values that are not UTF-8 are repaired and counted.
+ * limits->inflated holds for every profile and for the sum of one request. Fails when nothing good
+ * is left (an empty request too), or when the envelope itself is broken. */
 struct flue_push_report {
     struct flue_counts counts; /* of what is in the payload; bytes: encoded */
     uint64_t rejected_profiles;
@@ -98,8 +100,8 @@ struct flue_push_report {
 enum flue_code flue_push_read(struct flue_block *body, const struct flue_pprof_limits *limits,
                               bool trusted, struct flue_payload **out,
                               struct flue_push_report *report, struct flue_error *error);
-/* PushRequest as JSON (protobuf's mapping) to the same as protobuf. `budget`: bytes that decoding may
- * use at its peak. */
+/* PushRequest as JSON (protobuf's mapping) to the same as protobuf. `budget`: bytes that decoding
+ * may use at its peak. */
 enum flue_code flue_push_json_read(struct flue_bytes json, size_t budget,
                                    struct flue_account *account, struct flue_block **body,
                                    struct flue_error *error);

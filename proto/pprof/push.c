@@ -49,8 +49,7 @@ static void reject(struct reading *r, uint64_t profiles, enum flue_code code, co
     va_list arguments;
     if (r->report->rejected_profiles == 0) {
         va_start(arguments, format);
-        vsnprintf(r->report->rejected_reason, sizeof r->report->rejected_reason, format,
-                  arguments);
+        vsnprintf(r->report->rejected_reason, sizeof r->report->rejected_reason, format, arguments);
         va_end(arguments);
         r->reject_code = code;
     }
@@ -73,8 +72,8 @@ static bool two_fields(struct flue_bytes message, struct flue_bytes *first,
     return flue_reader_done(&in);
 }
 
-/* Checks one profile, repairs it where its strings need that, and gives it to the builder; the first
- * good one of a series begins it there. */
+/* Checks one profile, repairs it where its strings need that, and gives it to the builder; the
+ * first good one of a series begins it there. */
 static enum flue_code one_profile(struct reading *r, struct flue_bytes bytes, struct flue_bytes id,
                                   uint64_t row, bool first)
 {
@@ -129,7 +128,8 @@ static enum flue_code one_profile(struct reading *r, struct flue_bytes bytes, st
     return FLUE_OK;
 }
 
-/* Labels of one series, checked; *why is set (and FLUE_OK returned) when they refuse its profiles. */
+/* Labels of one series, checked; *why is set (and FLUE_OK returned) when they refuse its profiles.
+ */
 static enum flue_code check_labels(struct reading *r, struct flue_bytes series, char *why,
                                    size_t why_size)
 {
@@ -228,8 +228,12 @@ enum flue_code flue_push_read(struct flue_block *body, const struct flue_pprof_l
 {
     /* design.md, limits: decoded size 8 times the wire with a floor of 1 MiB */
     size_t budget = body->size < (1u << 17) ? 1u << 20 : body->size * 8;
-    struct reading r = {.body = body, .limits = limits, .trusted = trusted, .report = report,
-                        .error = error, .inflated_left = limits->inflated};
+    struct reading r = {.body = body,
+                        .limits = limits,
+                        .trusted = trusted,
+                        .report = report,
+                        .error = error,
+                        .inflated_left = limits->inflated};
     struct flue_reader in = flue_reader(flue_block_bytes(body));
     struct flue_field_value f;
     enum flue_code code = FLUE_OK;
@@ -263,13 +267,14 @@ enum flue_code flue_push_read(struct flue_block *body, const struct flue_pprof_l
     return flue_pprof_builder_finish(r.builder, out, &report->counts, error);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 static uint8_t *write_labels(uint8_t *at, const struct flue_pprof_label *label, size_t count)
 {
     for (; count > 0; count--, label++) {
-        at = flue_write_len_head(at, 1, flue_len_field_size(1, label->name.size) +
-                                            flue_len_field_size(2, label->value.size));
+        at = flue_write_len_head(at, 1,
+                                 flue_len_field_size(1, label->name.size) +
+                                     flue_len_field_size(2, label->value.size));
         at = flue_write_len_field(at, 1, label->name);
         at = flue_write_len_field(at, 2, label->value);
     }

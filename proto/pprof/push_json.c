@@ -57,10 +57,11 @@ static enum flue_code label_of(struct writing *w, json_t *label, size_t series, 
         (value && !json_is_string(value)))
         return flue_fail(w->error, FLUE_INVALID,
                          "PushRequest.series[%zu].labels[%zu]: must be {\"name\": string, "
-                         "\"value\": string}", series, row);
+                         "\"value\": string}",
+                         series, row);
     struct flue_bytes n = text_of(name), v = text_of(value);
-    enum flue_code code = put_head(w, 1, flue_len_field_size(1, n.size) +
-                                             flue_len_field_size(2, v.size));
+    enum flue_code code =
+        put_head(w, 1, flue_len_field_size(1, n.size) + flue_len_field_size(2, v.size));
     if (code == FLUE_OK)
         code = put_head(w, 1, n.size);
     if (code == FLUE_OK)
@@ -78,9 +79,11 @@ static enum flue_code sample_of(struct writing *w, json_t *sample, size_t series
         (id && !json_is_string(id)))
         return flue_fail(w->error, FLUE_INVALID,
                          "PushRequest.series[%zu].samples[%zu]: must be {\"rawProfile\": base64, "
-                         "\"ID\": string}", series, row);
+                         "\"ID\": string}",
+                         series, row);
     struct flue_bytes text = text_of(profile), i = text_of(id);
-    /* The decoded size is known but for the padding: decode behind room for the heads, then move. */
+    /* The decoded size is known but for the padding: decode behind room for the heads, then move.
+     */
     enum flue_code code =
         flue_block_reserve(w->out, flue_base64_room(text.size) + 40, w->maximum, w->error);
     if (code != FLUE_OK)
@@ -109,17 +112,12 @@ static enum flue_code series_of(struct writing *w, json_t *series, size_t row)
     size_t i;
     snprintf(where, sizeof where, "series[%zu].", row);
     if (!json_is_object(series))
-        return flue_fail(w->error, FLUE_INVALID, "PushRequest.series[%zu]: must be an object",
-                         row);
+        return flue_fail(w->error, FLUE_INVALID, "PushRequest.series[%zu]: must be an object", row);
     enum flue_code code = list_of(w, series, "labels", where, &labels);
     if (code == FLUE_OK)
         code = list_of(w, series, "samples", where, &samples);
-    json_array_foreach(labels, i, item)
-        if (code == FLUE_OK)
-            code = label_of(w, item, row, i);
-    json_array_foreach(samples, i, item)
-        if (code == FLUE_OK)
-            code = sample_of(w, item, row, i);
+    json_array_foreach(labels, i, item) if (code == FLUE_OK) code = label_of(w, item, row, i);
+    json_array_foreach(samples, i, item) if (code == FLUE_OK) code = sample_of(w, item, row, i);
     return code;
 }
 
@@ -131,7 +129,8 @@ static enum flue_code request_of(struct writing *w, json_t *root)
     if (!json_is_object(root))
         return flue_fail(w->error, FLUE_INVALID, "PushRequest: must be a JSON object");
     enum flue_code code = list_of(w, root, "series", "", &list);
-    json_array_foreach(list, row, item) {
+    json_array_foreach(list, row, item)
+    {
         if (code != FLUE_OK)
             break;
         /* The length of a series is known when it is written: leave room, then close the gap. */
@@ -161,8 +160,8 @@ enum flue_code flue_push_json_read(struct flue_bytes json, size_t budget,
     flue_json_begin(&scope, budget);
     enum flue_code code = flue_json_parse(&scope, json, &root, error);
     if (code == FLUE_OK) {
-        struct writing w = {.out = flue_block_new(account, json.size), .maximum = budget,
-                            .error = error};
+        struct writing w = {
+            .out = flue_block_new(account, json.size), .maximum = budget, .error = error};
         if (!w.out) {
             code = flue_fail(error, FLUE_NO_MEMORY, "no memory for a PushRequest of %zu bytes",
                              json.size);

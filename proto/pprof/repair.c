@@ -15,8 +15,8 @@ enum flue_code flue_pprof_raw(struct flue_bytes profile, const struct flue_pprof
     *raw = profile;
     if (profile.size < 2 || profile.data[0] != 0x1f || profile.data[1] != 0x8b)
         return FLUE_OK;
-    enum flue_code code = flue_inflate(FLUE_GZIP, profile, limits->inflated, limits->ratio, account,
-                                       inflated, error);
+    enum flue_code code =
+        flue_inflate(FLUE_GZIP, profile, limits->inflated, limits->ratio, account, inflated, error);
     if (code == FLUE_OK)
         *raw = flue_block_bytes(*inflated);
     return code;
@@ -37,8 +37,7 @@ static enum flue_code rewrite(struct flue_bytes raw, bool strings, const int64_t
     while (flue_read_field(&in, &f)) {
         if (time && f.number == TIME_NANOS)
             continue;
-        if (strings && f.number == STRING_TABLE && f.type == FLUE_LEN &&
-            !flue_utf8_valid(f.bytes))
+        if (strings && f.number == STRING_TABLE && f.type == FLUE_LEN && !flue_utf8_valid(f.bytes))
             size += flue_len_field_size(STRING_TABLE, flue_utf8_repaired_size(f.bytes));
         else
             size += (size_t)(in.at - f.tag_at);

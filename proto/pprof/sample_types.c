@@ -119,9 +119,9 @@ static size_t rewrite(struct flue_bytes raw, const struct renaming *r, uint8_t *
         } else if (f.number == DEFAULT_SAMPLE_TYPE && f.type == FLUE_VARINT &&
                    (type = find(r, f.varint))) {
             if (out)
-                flue_write_varint(flue_write_varint(out + size,
-                                                    flue_tag(DEFAULT_SAMPLE_TYPE, FLUE_VARINT)),
-                                  type->now);
+                flue_write_varint(
+                    flue_write_varint(out + size, flue_tag(DEFAULT_SAMPLE_TYPE, FLUE_VARINT)),
+                    type->now);
             size += 1 + flue_varint_size(type->now);
         } else {
             size_t field = (size_t)(in.at - f.tag_at);

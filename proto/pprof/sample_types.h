@@ -5,8 +5,8 @@
 #include "proto/pprof/pprof.h"
 
 /* A new, raw profile in which every '-' in a sample type's name is '_'. The names become strings of
- * their own, so whoever else refers to the old ones keeps them; default_sample_type follows. All else
- * stays byte for byte. The profile must have been checked. */
+ * their own, so whoever else refers to the old ones keeps them; default_sample_type follows. All
+ * else stays byte for byte. The profile must have been checked. */
 enum flue_code flue_pprof_underscore_types(struct flue_bytes profile,
                                            const struct flue_pprof_limits *limits,
                                            struct flue_account *account, struct flue_block **out,

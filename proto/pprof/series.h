@@ -1,8 +1,9 @@
 /* series.h: how a pprof payload lies in memory; for the files of this folder only.
  *
  * A core is what was received: series, labels, profiles, and the blocks that hold their bytes. It
- * never changes and is shared by a payload and its clones. A payload is a core and, for every series,
- * the labels as they are now: those of the core, or an edited copy in the payload's own arena.
+ * never changes and is shared by a payload and its clones. A payload is a core and, for every
+ * series, the labels as they are now: those of the core, or an edited copy in the payload's own
+ * arena.
  */
 #ifndef PROTO_PPROF_SERIES_H
 #define PROTO_PPROF_SERIES_H
@@ -53,8 +54,8 @@ struct flue_pprof_builder *flue_pprof_builder_new_within(struct flue_account *ac
                                                          size_t budget);
 struct flue_account *flue_pprof_builder_account(const struct flue_pprof_builder *builder);
 
-/* Encoded size of one RawProfileSeries without its own tag and length: labels alone, one profile with
- * tag and length. */
+/* Encoded size of one RawProfileSeries without its own tag and length: labels alone, one profile
+ * with tag and length. */
 size_t flue_pprof_labels_size(const struct flue_pprof_label *labels, size_t count);
 size_t flue_pprof_profile_size(const struct flue_pprof_profile *profile);
 

@@ -160,8 +160,8 @@ enum flue_code flue_json_parse(struct flue_json_budget *budget, struct flue_byte
     if (!budget->reserve)
         return flue_fail(error, FLUE_NO_MEMORY, "JSON: out of memory");
     budget->starved = false;
-    *out = json_loadb((const char *)text.data, text.size, JSON_DECODE_ANY | JSON_ALLOW_NUL,
-                      &mistake);
+    *out =
+        json_loadb((const char *)text.data, text.size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &mistake);
     if (budget->starved) { /* parts of it may lie in the reserve */
         json_decref(*out);
         *out = NULL;

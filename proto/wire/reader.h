@@ -1,8 +1,8 @@
 /* reader.h: the bounded reader of protobuf's wire format; no objects, no allocation, no recursion.
  *
  * A reader is a position and an end within one body. Every function checks bounds; a failed one
- * leaves `at` where the mistake is. Overlong (non-minimal) varints of up to 10 bytes are accepted, as
- * real senders write them (fixed-width back-patched lengths); groups (wire types 3, 4) are not.
+ * leaves `at` where the mistake is. Overlong (non-minimal) varints of up to 10 bytes are accepted,
+ * as real senders write them (fixed-width back-patched lengths); groups (wire types 3, 4) are not.
  * Source: protobuf encoding specification.
  */
 #ifndef PROTO_WIRE_READER_H
@@ -17,7 +17,7 @@ struct flue_reader {
 };
 
 struct flue_field_value {
-    uint32_t number;         /* 1 .. 2^29-1 */
+    uint32_t number; /* 1 .. 2^29-1 */
     enum flue_wire_type type;
     uint64_t varint;         /* VARINT, FIXED64, FIXED32; else 0 */
     struct flue_bytes bytes; /* LEN; else empty */
@@ -26,7 +26,8 @@ struct flue_field_value {
 
 static inline struct flue_reader flue_reader(struct flue_bytes b)
 {
-    return (struct flue_reader){b.data, b.size ? b.data + b.size : b.data}; /* NULL + 0: undefined */
+    return (struct flue_reader){b.data,
+                                b.size ? b.data + b.size : b.data}; /* NULL + 0: undefined */
 }
 
 /* False: over 10 bytes, over 64 bits in the tenth, or truncated. */

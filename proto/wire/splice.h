@@ -1,15 +1,16 @@
 /* splice.h: edits of a protobuf message written in one walk over the original bytes.
  *
  * An edit replaces the bytes [from, to) by others; the messages around it are named by *marks* so
- * that their lengths can be repaired upward. Untouched runs are borrowed from the original; only the
- * new length prefixes are written anew (in the arena). Lengths in the original may be non-minimal;
- * a mark's new length is minimal, and a marked message whose length does not change is left as is.
+ * that their lengths can be repaired upward. Untouched runs are borrowed from the original; only
+ * the new length prefixes are written anew (in the arena). Lengths in the original may be
+ * non-minimal; a mark's new length is minimal, and a marked message whose length does not change is
+ * left as is.
  *
  * Steps are given in order of position: a message before what is inside it, messages properly
  * nested, edits inside of marked messages or at the top, never across a border and never
  * overlapping. Several insertions at one position stand in the order given. An insertion at a
- * position where a message begins or ends belongs to the message that `inside` counts: the number of
- * marked messages that are open around it.
+ * position where a message begins or ends belongs to the message that `inside` counts: the number
+ * of marked messages that are open around it.
  */
 #ifndef PROTO_WIRE_SPLICE_H
 #define PROTO_WIRE_SPLICE_H
@@ -21,10 +22,10 @@
 
 struct flue_splice_step {
     bool message;
-    uint8_t inside;      /* marked messages open around this step */
-    uint32_t from, to;   /* edit: what is replaced; message: its length prefix's position, its end */
-    uint32_t start;      /* message: where its content begins */
-    uint32_t size;       /* message: set by flue_splice_measure: the new size of its content */
+    uint8_t inside;    /* marked messages open around this step */
+    uint32_t from, to; /* edit: what is replaced; message: its length prefix's position, its end */
+    uint32_t start;    /* message: where its content begins */
+    uint32_t size;     /* message: set by flue_splice_measure: the new size of its content */
     struct flue_bytes with; /* edit */
 };
 

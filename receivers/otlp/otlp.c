@@ -430,11 +430,11 @@ static enum flue_code otlp_start(void *instance, struct flue_error *error)
 
     /* Without a pipeline of profiles the service is not there, and a client is told so. */
     if (protocols->grpc)
-        code = flue_server_add(otlp->servers, otlp->intake.receiver, protocols->grpc, &otlp->routes[0],
-                               otlp->intake.consumer ? 2 : 0, error);
+        code = flue_server_add(otlp->servers, otlp->intake.receiver, protocols->grpc,
+                               &otlp->routes[0], otlp->intake.consumer ? 2 : 0, error);
     if (code == FLUE_OK && protocols->http)
-        code = flue_server_add(otlp->servers, otlp->intake.receiver, &protocols->http->server, &otlp->routes[2],
-                               otlp->intake.consumer ? 1 : 0, error);
+        code = flue_server_add(otlp->servers, otlp->intake.receiver, &protocols->http->server,
+                               &otlp->routes[2], otlp->intake.consumer ? 1 : 0, error);
     return code;
 }
 

@@ -77,8 +77,8 @@ enum flue_code flue_pprof_attributes_read(struct flue_bytes query, const struct 
     while (query.size > 0 && code == FLUE_OK) {
         size_t end = flue_bytes_find(query, '&');
         struct flue_bytes pair = flue_bytes_first(query, end);
-        query = end == SIZE_MAX ? flue_bytes_from(query, query.size)
-                                : flue_bytes_from(query, end + 1);
+        query =
+            end == SIZE_MAX ? flue_bytes_from(query, query.size) : flue_bytes_from(query, end + 1);
         if (pair.size == 0)
             continue;
         size_t equals = flue_bytes_find(pair, '=');

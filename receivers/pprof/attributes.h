@@ -9,8 +9,8 @@
 
 /* Every query parameter is an attribute ("?service.name=encoder&pop=ams1"), then every header that
  * `headers` (lower-case name to attribute) lists, unless the query had the attribute. Strings are
- * borrowed or in the request's arena. "__name__" names the profile. FLUE_INVALID: a parameter without
- * name, twice, not UTF-8, another "__" name, or more than FLUE_PPROF_MAX_ATTRIBUTES. */
+ * borrowed or in the request's arena. "__name__" names the profile. FLUE_INVALID: a parameter
+ * without name, twice, not UTF-8, another "__" name, or more than FLUE_PPROF_MAX_ATTRIBUTES. */
 struct flue_pprof_attributes {
     struct flue_pprof_label items[FLUE_PPROF_MAX_ATTRIBUTES]; /* names of OpenTelemetry */
     size_t count;

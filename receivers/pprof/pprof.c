@@ -1,5 +1,6 @@
-/* pprof.c: POST /v1/pprof, one profile a request, as the OpenTelemetry Collector's receiver of the same
- * name takes it; with what that one lacks, a resource: from the query string and from named headers.
+/* pprof.c: POST /v1/pprof, one profile a request, as the OpenTelemetry Collector's receiver of the
+ * same name takes it; with what that one lacks, a resource: from the query string and from named
+ * headers.
  *
  * Of the Collector's four blocks (server, remote, file, self) only `server` is here; the others are
  * unknown keys, and named as such. Answers 204, or text/plain with the status of the error.
@@ -29,8 +30,7 @@ _Static_assert(offsetof(struct pprof_server, http) == 0, "its rows stand in serv
 static const struct flue_field server_fields[] = {
     FLUE_ENDPOINT(struct flue_server_config, endpoint, .required = true,
                   .help = "address and port to listen on; port 0: any free one"),
-    FLUE_SQUASH(struct pprof_server, http, struct flue_server_config,
-                flue_server_http_rest_fields),
+    FLUE_SQUASH(struct pprof_server, http, struct flue_server_config, flue_server_http_rest_fields),
     FLUE_MAP(struct pprof_server, resource_headers,
              .help = "request headers that name the resource: header to attribute, for example "
                      "X-Service: service.name; the query string comes first"),
@@ -61,7 +61,7 @@ struct push {
     struct flue_pprof_attributes attributes;
 };
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 static void refuse(struct flue_request *request, void *arg, const struct flue_error *error)
 {
@@ -103,7 +103,7 @@ static void delivered(struct flue_intake_push *intake, const struct flue_outcome
     finish((struct push *)(void *)intake, &outcome->error);
 }
 
-/* ---- the profile ------------------------------------------------------------------------------ */
+/* ---- the profile ---------------------------------------------------------------------------- */
 
 static enum flue_code name_of(const struct push *push, const struct flue_pprof_type_name *types,
                               size_t count, struct flue_bytes *name, struct flue_error *error)
@@ -154,8 +154,8 @@ static enum flue_code judge(struct push *push, struct flue_pprof_profile *profil
     struct flue_arena *arena = &push->request->arena;
     struct flue_block *block;
     bool changed = false;
-    enum flue_code code = flue_pprof_check_types(profile->bytes, &push->limits, &profile->facts,
-                                                 arena, types, error);
+    enum flue_code code =
+        flue_pprof_check_types(profile->bytes, &push->limits, &profile->facts, arena, types, error);
     if (code == FLUE_OK && profile->facts.invalid_utf8) {
         code = flue_pprof_repair(profile->bytes, &push->limits, push->account, &block, error);
         if (code == FLUE_OK) {
@@ -203,7 +203,7 @@ static void read_body(struct push *push)
     flue_intake_push(&push->intake, payload, &counts);
 }
 
-/* ---- the request ------------------------------------------------------------------------------ */
+/* ---- the request ---------------------------------------------------------------------------- */
 
 static void unpacked(struct flue_unpack *body)
 {
@@ -237,7 +237,8 @@ static enum flue_code parse_head(struct push *push, struct flue_request *request
 {
     struct flue_bytes encoding = flue_request_header(request, "content-encoding");
     char shown[64];
-    enum flue_code code = flue_intake_admit(&push->receiver->intake, request, &push->account, error);
+    enum flue_code code =
+        flue_intake_admit(&push->receiver->intake, request, &push->account, error);
     if (code)
         return code;
     if (!flue_coding_by_name(encoding, &push->body.coding) ||
@@ -279,7 +280,7 @@ static void head(struct flue_request *request, void *arg)
     flue_request_admit(request, push->account, 0);
 }
 
-/* ---- the component ---------------------------------------------------------------------------- */
+/* ---- the component -------------------------------------------------------------------------- */
 
 static void check(const void *config, struct flue_check *check)
 {
@@ -294,7 +295,8 @@ static void check(const void *config, struct flue_check *check)
         if (!*entry->key || !*entry->value || strncmp(entry->value, "__", 2) == 0)
             flue_check_fail(check, "server.resource_headers",
                             "\"%.64s: %.64s\" must map a header to an attribute that does not "
-                            "begin with __", entry->key, entry->value);
+                            "begin with __",
+                            entry->key, entry->value);
     }
 }
 
@@ -319,8 +321,12 @@ static enum flue_code start(void *instance, struct flue_error *error)
     struct pprof *receiver = instance;
     if (!receiver->intake.consumer || !receiver->config)
         return FLUE_OK;
-    receiver->route = (struct flue_route){.method = "POST", .path = "/v1/pprof", .arg = receiver,
-                                          .head = head, .body = body, .refuse = refuse};
+    receiver->route = (struct flue_route){.method = "POST",
+                                          .path = "/v1/pprof",
+                                          .arg = receiver,
+                                          .head = head,
+                                          .body = body,
+                                          .refuse = refuse};
     return flue_server_add(receiver->servers, receiver->intake.receiver, &receiver->config->http,
                            &receiver->route, 1, error);
 }

@@ -1,5 +1,5 @@
-/* ingest.c: POST /ingest. The answer is exactly 200 with an empty body (pyroscope-go takes nothing else
- * for success), or {"code","message"} with the status that Pyroscope gives.
+/* ingest.c: POST /ingest. The answer is exactly 200 with an empty body (pyroscope-go takes nothing
+ * else for success), or {"code","message"} with the status that Pyroscope gives.
  *
  * Unlike Pyroscope, Content-Encoding is honoured. Source: pkg/ingester/pyroscope/ingest_handler.go,
  * pkg/util/http/error.go, pkg/util/connectgrpc. */
@@ -23,7 +23,7 @@ struct ingest {
     struct flue_error error;
 };
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 static const char *connect_code(unsigned status)
 {
@@ -71,11 +71,11 @@ static void answer_error(struct flue_request *request, unsigned status,
         snprintf(after, sizeof after, "%u", (ms + 999) / 1000);
         headers[count++] = (struct flue_header){FLUE_BYTES("retry-after"), flue_bytes_of(after)};
     }
-    const struct flue_response response = {
-        .status = status,
-        .headers = headers,
-        .header_count = count,
-        .body = body.failed ? FLUE_BYTES("{}") : flue_buffer_bytes(&body)};
+    const struct flue_response response = {.status = status,
+                                           .headers = headers,
+                                           .header_count = count,
+                                           .body = body.failed ? FLUE_BYTES("{}")
+                                                               : flue_buffer_bytes(&body)};
     flue_respond(request, &response);
     flue_buffer_destroy(&body);
 }
@@ -119,7 +119,7 @@ static void sent(struct flue_intake_push *intake, const struct flue_outcome *out
     finish((struct ingest *)(void *)intake, &copy);
 }
 
-/* ---- the body --------------------------------------------------------------------------------- */
+/* ---- the body ------------------------------------------------------------------------------- */
 
 static enum flue_code other_format(const char *name, struct flue_error *error)
 {
@@ -145,12 +145,13 @@ static enum flue_code read_form(struct ingest *ingest, struct flue_bytes content
     if (!profile)
         return flue_fail(error, FLUE_INVALID, "multipart: there is no part \"profile\"");
     if (previous && previous->content.size > 0)
-        return flue_fail(error, FLUE_INVALID,
-                         "unsupported client version. Please update github.com/grafana/pyroscope-go "
-                         "to the latest version (part prev_profile)");
+        return flue_fail(
+            error, FLUE_INVALID,
+            "unsupported client version. Please update github.com/grafana/pyroscope-go "
+            "to the latest version (part prev_profile)");
     return flue_ingest_profile(&ingest->parsed, profile->content,
-                               config ? config->content : FLUE_BYTES(""), ingest->body.block, result,
-                               error);
+                               config ? config->content : FLUE_BYTES(""), ingest->body.block,
+                               result, error);
 }
 
 static void read_body(struct ingest *ingest)
@@ -171,18 +172,17 @@ static void read_body(struct ingest *ingest)
         code = read_form(ingest, type, &result);
         break;
     case FLUE_INGEST_PPROF:
-        code = flue_ingest_profile(&ingest->parsed, body, FLUE_BYTES(""), ingest->body.block, &result,
-                                   &ingest->error);
+        code = flue_ingest_profile(&ingest->parsed, body, FLUE_BYTES(""), ingest->body.block,
+                                   &result, &ingest->error);
         break;
     case FLUE_INGEST_GROUPS:
     case FLUE_INGEST_LINES:
         /* Pyroscope answers 400 to a name whose suffix it does not know, before it reads. */
-        code = flue_ingest_folded(&ingest->parsed, body,
-                                  format == FLUE_INGEST_LINES ? FLUE_FOLDED_LINES
-                                                              : FLUE_FOLDED_GROUPS,
-                                  &result, &ingest->error);
-        if (code == FLUE_INVALID &&
-            strncmp(ingest->error.text, "unknown profile type", 20) == 0) {
+        code =
+            flue_ingest_folded(&ingest->parsed, body,
+                               format == FLUE_INGEST_LINES ? FLUE_FOLDED_LINES : FLUE_FOLDED_GROUPS,
+                               &result, &ingest->error);
+        if (code == FLUE_INVALID && strncmp(ingest->error.text, "unknown profile type", 20) == 0) {
             finish(ingest, &ingest->error);
             return;
         }
@@ -232,7 +232,7 @@ static void body(struct flue_request *request, void *arg)
     flue_unpack(&ingest->body, request->loop);
 }
 
-/* ---- the head --------------------------------------------------------------------------------- */
+/* ---- the head ------------------------------------------------------------------------------- */
 
 static enum flue_code parse_head(struct ingest *ingest, struct flue_request *request,
                                  struct flue_error *error)
@@ -288,16 +288,19 @@ static void head(struct flue_request *request, void *arg)
     ingest->body.limit = ingest->parsed.limits.inflated;
     ingest->body.account = ingest->parsed.account;
     ingest->body.done = unpacked;
-    ingest->intake = (struct flue_intake_push){.intake = &receiver->intake,
-                                               .request = request,
-                                               .transport = FLUE_OVER_HTTP,
-                                               .done = sent};
+    ingest->intake = (struct flue_intake_push){
+        .intake = &receiver->intake, .request = request, .transport = FLUE_OVER_HTTP, .done = sent};
     request->user = ingest;
     flue_request_admit(request, ingest->parsed.account, 0);
 }
 
-void flue_pyroscope_ingest_route(struct pyroscope *receiver, const char *path, struct flue_route *route)
+void flue_pyroscope_ingest_route(struct pyroscope *receiver, const char *path,
+                                 struct flue_route *route)
 {
-    *route = (struct flue_route){.method = "POST", .path = path, .arg = receiver, .head = head,
-                                 .body = body, .refuse = refuse};
+    *route = (struct flue_route){.method = "POST",
+                                 .path = path,
+                                 .arg = receiver,
+                                 .head = head,
+                                 .body = body,
+                                 .refuse = refuse};
 }

@@ -4,9 +4,9 @@
 #define MAX_BOUNDARY 70 /* RFC 2046 */
 #define MAX_HEADERS  4096
 
-/* The value of `key` among the parameters of a header ("; key=value; key=\"value\""), without quotes.
- * NULL data: not there, or a quote that does not end. Backslashes within quotes stay: no name that is
- * asked for has any. */
+/* The value of `key` among the parameters of a header ("; key=value; key=\"value\""), without
+ * quotes. NULL data: not there, or a quote that does not end. Backslashes within quotes stay: no
+ * name that is asked for has any. */
 static struct flue_bytes parameter(struct flue_bytes header, const char *key)
 {
     struct flue_bytes wanted = flue_bytes_of(key);
@@ -39,8 +39,8 @@ static struct flue_bytes parameter(struct flue_bytes header, const char *key)
     return flue_bytes(NULL, 0);
 }
 
-static enum flue_code headers_of(struct flue_bytes headers, struct flue_form_part *part, size_t number,
-                                 struct flue_error *error)
+static enum flue_code headers_of(struct flue_bytes headers, struct flue_form_part *part,
+                                 size_t number, struct flue_error *error)
 {
     bool disposed = false;
     while (headers.size > 0) {
@@ -62,7 +62,8 @@ static enum flue_code headers_of(struct flue_bytes headers, struct flue_form_par
                 !flue_bytes_equal_nocase(value, FLUE_BYTES("7bit")))
                 return flue_fail(error, FLUE_INVALID,
                                  "multipart: part %zu has a Content-Transfer-Encoding that is not "
-                                 "taken (send it binary)", number);
+                                 "taken (send it binary)",
+                                 number);
         } else if (flue_bytes_equal_nocase(name, FLUE_BYTES("content-disposition"))) {
             disposed = true;
             part->name = parameter(value, "name");
@@ -111,8 +112,8 @@ enum flue_code flue_multipart_read(struct flue_bytes content_type, struct flue_b
                              out->count + 1, MAX_HEADERS);
         struct flue_form_part *part = &out->parts[out->count++];
         *part = (struct flue_form_part){0};
-        enum flue_code code =
-            headers_of(flue_bytes_first(body, (size_t)(blank - body.data)), part, out->count, error);
+        enum flue_code code = headers_of(flue_bytes_first(body, (size_t)(blank - body.data)), part,
+                                         out->count, error);
         if (code != FLUE_OK)
             return code;
         /* From the second CRLF on, so that an empty part has its delimiter's too. */
@@ -122,12 +123,14 @@ enum flue_code flue_multipart_read(struct flue_bytes content_type, struct flue_b
             return flue_fail(error, FLUE_INVALID,
                              "multipart: part %zu does not end with the boundary", out->count);
         size_t length = (size_t)(end - body.data);
-        part->content = length < 2 ? flue_bytes(body.data, 0) : flue_bytes(body.data + 2, length - 2);
+        part->content =
+            length < 2 ? flue_bytes(body.data, 0) : flue_bytes(body.data + 2, length - 2);
         body = flue_bytes_from(body, length + size);
     }
 }
 
-const struct flue_form_part *flue_multipart_part(const struct flue_multipart *parts, const char *name)
+const struct flue_form_part *flue_multipart_part(const struct flue_multipart *parts,
+                                                 const char *name)
 {
     for (size_t i = 0; i < parts->count; i++)
         if (flue_bytes_is(parts->parts[i].name, name))

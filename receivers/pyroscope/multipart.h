@@ -1,8 +1,8 @@
 /* multipart.h: the parts of a multipart/form-data body (RFC 7578), in place.
  *
- * Strict: the body must begin with the boundary's line (a preamble is refused), every part must have
- * a name, lines end with CRLF, and the closing delimiter must be there. At most 16 parts, 4 KiB of
- * headers a part. Nothing is copied or decoded.
+ * Strict: the body must begin with the boundary's line (a preamble is refused), every part must
+ * have a name, lines end with CRLF, and the closing delimiter must be there. At most 16 parts, 4
+ * KiB of headers a part. Nothing is copied or decoded.
  */
 #ifndef RECEIVERS_PYROSCOPE_MULTIPART_H
 #define RECEIVERS_PYROSCOPE_MULTIPART_H
@@ -24,6 +24,7 @@ struct flue_multipart {
 enum flue_code flue_multipart_read(struct flue_bytes content_type, struct flue_bytes body,
                                    struct flue_multipart *out, struct flue_error *error);
 /* The first part of a name, or NULL. */
-const struct flue_form_part *flue_multipart_part(const struct flue_multipart *parts, const char *name);
+const struct flue_form_part *flue_multipart_part(const struct flue_multipart *parts,
+                                                 const char *name);
 
 #endif

@@ -8,7 +8,7 @@
 #define YEAR_1971_NS  (31536000ll * 1000000000)
 #define CONFIG_BUDGET (1u << 20)
 
-/* ---- the profile's name ----------------------------------------------------------------------- */
+/* ---- the profile's name --------------------------------------------------------------------- */
 
 static bool contains(struct flue_bytes text, const char *part)
 {
@@ -85,7 +85,7 @@ static enum flue_code name_of(struct flue_bytes config, const struct flue_pprof_
     return code;
 }
 
-/* ---- labels ----------------------------------------------------------------------------------- */
+/* ---- labels --------------------------------------------------------------------------------- */
 
 static void add_labels(struct flue_pprof_builder *builder, const struct flue_ingest *ingest,
                        struct flue_bytes name, struct flue_bytes app, const char *app_label)
@@ -128,7 +128,7 @@ static enum flue_code build(const struct flue_ingest *ingest,
     return flue_pprof_builder_finish(builder, &out->payload, &out->counts, error);
 }
 
-/* ---- pprof ------------------------------------------------------------------------------------ */
+/* ---- pprof ---------------------------------------------------------------------------------- */
 
 static void hold(struct flue_block **holder, struct flue_bytes *profile, struct flue_block *block)
 {
@@ -137,8 +137,8 @@ static void hold(struct flue_block **holder, struct flue_bytes *profile, struct 
     *profile = flue_block_bytes(block);
 }
 
-/* Everything about a profile that must be rewritten, one after the other; usually nothing. *holder is
- * an own reference. */
+/* Everything about a profile that must be rewritten, one after the other; usually nothing. *holder
+ * is an own reference. */
 static enum flue_code put_right(const struct flue_ingest *ingest, struct flue_block **holder,
                                 struct flue_bytes *profile, struct flue_pprof_facts *facts,
                                 struct flue_arena *arena, struct flue_pprof_type_name **types,
@@ -191,8 +191,8 @@ enum flue_code flue_ingest_profile(const struct flue_ingest *ingest, struct flue
     *out = (struct flue_ingest_result){0};
     flue_block_ref(holder);
     flue_arena_init(&arena, 1u << 20, 0);
-    enum flue_code code = put_right(ingest, &holder, &one.bytes, &one.facts, &arena, &types,
-                                    &out->repaired, error);
+    enum flue_code code =
+        put_right(ingest, &holder, &one.bytes, &one.facts, &arena, &types, &out->repaired, error);
     if (code == FLUE_OK && one.facts.samples > 0) {
         code = name_of(config, types, (size_t)one.facts.sample_types, &arena, &name, error);
         if (code == FLUE_OK)
@@ -203,7 +203,7 @@ enum flue_code flue_ingest_profile(const struct flue_ingest *ingest, struct flue
     return code;
 }
 
-/* ---- folded ----------------------------------------------------------------------------------- */
+/* ---- folded --------------------------------------------------------------------------------- */
 
 enum flue_code flue_ingest_folded(const struct flue_ingest *ingest, struct flue_bytes text,
                                   enum flue_folded_form form, struct flue_ingest_result *out,
@@ -214,20 +214,19 @@ enum flue_code flue_ingest_folded(const struct flue_ingest *ingest, struct flue_
     struct flue_pprof_profile one = {0};
     struct flue_bytes app, name;
     struct flue_block *block;
-    /* design.md, limits: decoded size 8 times the wire with a floor of 1 MiB; stacks of short frames
-     * need a little more in rows. */
+    /* design.md, limits: decoded size 8 times the wire with a floor of 1 MiB; stacks of short
+     * frames need a little more in rows. */
     size_t budget = (1u << 20) + text.size * 16;
     *out = (struct flue_ingest_result){0};
-    enum flue_code code = flue_folded_pyroscope(ingest->name.app, ingest->sample_rate, &app, &name,
-                                                &meaning, error);
+    enum flue_code code =
+        flue_folded_pyroscope(ingest->name.app, ingest->sample_rate, &app, &name, &meaning, error);
     if (code != FLUE_OK)
         return code;
     meaning.time_nanos = (int64_t)ingest->from_ns;
-    meaning.duration_nanos = ingest->until_ns > ingest->from_ns
-                                 ? (int64_t)(ingest->until_ns - ingest->from_ns)
-                                 : 0;
-    code = flue_folded_to_pprof(text, form, &meaning, budget, ingest->account, &block, &facts,
-                                error);
+    meaning.duration_nanos =
+        ingest->until_ns > ingest->from_ns ? (int64_t)(ingest->until_ns - ingest->from_ns) : 0;
+    code =
+        flue_folded_to_pprof(text, form, &meaning, budget, ingest->account, &block, &facts, error);
     if (code != FLUE_OK)
         return code;
     out->repaired = facts.repaired;

@@ -1,4 +1,5 @@
-/* profile.h: the profile of one /ingest request as a payload with the labels that Pyroscope gives it.
+/* profile.h: the profile of one /ingest request as a payload with the labels that Pyroscope gives
+ * it.
  *
  * Source: Pyroscope, pkg/og/convert/pprof/profile.go and pkg/ingester/pyroscope/ingest_adapter.go.
  * Pure functions; no request, no configuration.
@@ -25,9 +26,9 @@ struct flue_ingest_result {
     bool repaired; /* some string was not UTF-8 */
 };
 
-/* `profile` lies in `holder`. `config` is the form's sample_type_config (JSON), or empty. It goes on
- * byte for byte, unless its time is 0 or in 1970 (then it is `from`), a string is not UTF-8, or the
- * spy is one whose function names or sample types Pyroscope rewrites. */
+/* `profile` lies in `holder`. `config` is the form's sample_type_config (JSON), or empty. It goes
+ * on byte for byte, unless its time is 0 or in 1970 (then it is `from`), a string is not UTF-8, or
+ * the spy is one whose function names or sample types Pyroscope rewrites. */
 enum flue_code flue_ingest_profile(const struct flue_ingest *ingest, struct flue_bytes profile,
                                    struct flue_bytes config, struct flue_block *holder,
                                    struct flue_ingest_result *out, struct flue_error *error);

@@ -1,8 +1,8 @@
 /* push.c: push.v1.PusherService/Push, as Connect (protobuf, JSON) and gRPC.
  *
- * A request with good and bad profiles: Connect knows no partial success, and the clients do not send
- * again. The good ones are taken, and the answer is invalid_argument with how many were and the first
- * reason. Source: Pyroscope, api/push/v1/push.proto, pkg/distributor. */
+ * A request with good and bad profiles: Connect knows no partial success, and the clients do not
+ * send again. The good ones are taken, and the answer is invalid_argument with how many were and
+ * the first reason. Source: Pyroscope, api/push/v1/push.proto, pkg/distributor. */
 #include "collector/base/log.h"
 #include "receivers/pyroscope/pyroscope.h"
 
@@ -14,8 +14,7 @@ struct push {
     struct flue_push_report report;
 };
 
-static struct flue_account *admit(struct flue_request *request, void *arg,
-                                  struct flue_error *error)
+static struct flue_account *admit(struct flue_request *request, void *arg, struct flue_error *error)
 {
     struct pyroscope *receiver = arg;
     struct flue_account *account;
@@ -41,8 +40,8 @@ static void sent(struct flue_intake_push *intake, const struct flue_outcome *out
         flue_rpc_fail(push->call, &partial);
         return;
     }
-    flue_rpc_answer(push->call, push->call->encoding == FLUE_RPC_JSON ? FLUE_BYTES("{}")
-                                                                      : FLUE_BYTES(""));
+    flue_rpc_answer(push->call,
+                    push->call->encoding == FLUE_RPC_JSON ? FLUE_BYTES("{}") : FLUE_BYTES(""));
 }
 
 /* JSON becomes protobuf; *body is then a new block, else another reference of the message. */
@@ -64,7 +63,8 @@ static void count_rejected(struct pyroscope *receiver, const struct flue_push_re
     if (report->rejected_profiles == 0)
         return;
     flue_metric_add(receiver->rejected_profiles, (int64_t)report->rejected_profiles);
-    flue_log(FLUE_WARN, "receiver", "profiles left out of a push", FLUE_S("receiver", receiver->intake.receiver),
+    flue_log(FLUE_WARN, "receiver", "profiles left out of a push",
+             FLUE_S("receiver", receiver->intake.receiver),
              FLUE_U("profiles", report->rejected_profiles),
              FLUE_S("first_reason", report->rejected_reason), FLUE_LOG_END);
 }
@@ -85,8 +85,8 @@ static void call_push(struct flue_rpc_call *call, void *arg)
         flue_rpc_fail(call, &error);
         return;
     }
-    const struct flue_pprof_limits limits = {
-        (size_t)call->request->config->max_request_body_size, FLUE_RATIO_LIMIT};
+    const struct flue_pprof_limits limits = {(size_t)call->request->config->max_request_body_size,
+                                             FLUE_RATIO_LIMIT};
     enum flue_code code =
         flue_push_read(body, &limits, flue_is_trusted(&receiver->trusted, call->request->peer),
                        &payload, &push->report, &error);

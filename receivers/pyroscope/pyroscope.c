@@ -20,8 +20,9 @@ static const struct flue_field pyroscope_fields[] = {
     FLUE_SQUASH(struct pyroscope_config, server, struct flue_server_config,
                 pyroscope_server_fields),
     FLUE_STRINGS(struct pyroscope_config, trusted,
-                 .help = "next hops before this one, as addresses, prefixes (10.0.0.0/8) or unix: of "
-                         "what they push only the envelope is checked, not each profile"),
+                 .help =
+                     "next hops before this one, as addresses, prefixes (10.0.0.0/8) or unix: of "
+                     "what they push only the envelope is checked, not each profile"),
     FLUE_FIELDS_END,
 };
 
@@ -38,7 +39,8 @@ static void check(const void *config, struct flue_check *check)
         if (!flue_trusted_parse(text, &net, &unix_socket))
             flue_check_fail(check, path,
                             "\"%.64s\" is neither an address, nor a prefix like 10.0.0.0/8, nor "
-                            "unix", text);
+                            "unix",
+                            text);
     }
 }
 

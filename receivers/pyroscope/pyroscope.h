@@ -23,7 +23,8 @@ struct pyroscope {
     struct flue_metric *rejected_profiles, *repaired_profiles;
 };
 
-void flue_pyroscope_ingest_route(struct pyroscope *receiver, const char *path, struct flue_route *route);
+void flue_pyroscope_ingest_route(struct pyroscope *receiver, const char *path,
+                                 struct flue_route *route);
 void flue_pyroscope_push_route(struct pyroscope *receiver, struct flue_route *route);
 
 #endif

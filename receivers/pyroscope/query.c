@@ -20,7 +20,7 @@ static bool all_of(struct flue_bytes text, const char *others)
     return true;
 }
 
-/* ---- name ------------------------------------------------------------------------------------- */
+/* ---- name ----------------------------------------------------------------------------------- */
 
 static enum flue_code one_pair(struct flue_bytes pair, struct flue_ingest_name *out,
                                struct flue_error *error)
@@ -49,8 +49,7 @@ static enum flue_code one_pair(struct flue_bytes pair, struct flue_ingest_name *
             return FLUE_OK;
         }
     if (out->count == FLUE_INGEST_MAX_LABELS)
-        return flue_fail(error, FLUE_INVALID, "name: more than %d labels",
-                         FLUE_INGEST_MAX_LABELS);
+        return flue_fail(error, FLUE_INVALID, "name: more than %d labels", FLUE_INGEST_MAX_LABELS);
     out->labels[out->count++] = (struct flue_ingest_label){name, value};
     return FLUE_OK;
 }
@@ -77,13 +76,13 @@ enum flue_code flue_ingest_name(struct flue_bytes text, struct flue_ingest_name 
     while (text.size > 0 && code == FLUE_OK) {
         size_t comma = flue_bytes_find(text, ',');
         code = one_pair(flue_bytes_first(text, comma), out, error);
-        text = comma == SIZE_MAX ? flue_bytes_from(text, text.size)
-                                 : flue_bytes_from(text, comma + 1);
+        text =
+            comma == SIZE_MAX ? flue_bytes_from(text, text.size) : flue_bytes_from(text, comma + 1);
     }
     return code;
 }
 
-/* ---- times ------------------------------------------------------------------------------------ */
+/* ---- times ---------------------------------------------------------------------------------- */
 
 static uint64_t date_of(uint64_t digits)
 {
@@ -103,9 +102,9 @@ static uint64_t unit_of(struct flue_bytes unit)
     static const struct {
         const char *prefix;
         uint64_t ns;
-    } units[] = {{"min", 60 * SECOND_NS},  {"mon", 30 * DAY_NS}, {"M", 30 * DAY_NS},
-                 {"m", 60 * SECOND_NS},    {"s", SECOND_NS},     {"h", 3600 * SECOND_NS},
-                 {"d", DAY_NS},            {"w", 7 * DAY_NS},    {"y", 365 * DAY_NS}};
+    } units[] = {{"min", 60 * SECOND_NS}, {"mon", 30 * DAY_NS}, {"M", 30 * DAY_NS},
+                 {"m", 60 * SECOND_NS},   {"s", SECOND_NS},     {"h", 3600 * SECOND_NS},
+                 {"d", DAY_NS},           {"w", 7 * DAY_NS},    {"y", 365 * DAY_NS}};
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         if (flue_bytes_starts_with(unit, flue_bytes_of(units[i].prefix)))
             return units[i].ns;
@@ -121,7 +120,8 @@ static uint64_t relative(struct flue_bytes text, uint64_t now_ns)
         sign++;
     if (sign == text.size)
         return now_ns;
-    for (digits = end = sign + 1; end < text.size && text.data[end] >= '0' && text.data[end] <= '9';)
+    for (digits = end = sign + 1;
+         end < text.size && text.data[end] >= '0' && text.data[end] <= '9';)
         end++;
     struct flue_bytes count = flue_bytes(text.data + digits, end - digits);
     if (!flue_parse_u64(count, &number) ||
@@ -156,7 +156,7 @@ uint64_t flue_ingest_time(struct flue_bytes text, uint64_t now_ns)
     return __builtin_mul_overflow(number, factor, &ns) || ns > INT64_MAX ? now_ns : ns;
 }
 
-/* ---- format ----------------------------------------------------------------------------------- */
+/* ---- format --------------------------------------------------------------------------------- */
 
 enum flue_ingest_format flue_ingest_format(struct flue_bytes format, struct flue_bytes content_type,
                                            struct flue_bytes body, const char **name)

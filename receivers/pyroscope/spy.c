@@ -15,7 +15,7 @@ bool flue_spy_rewrites(struct flue_bytes spy, bool dash_in_sample_type)
     return scripting(spy) || (dash_in_sample_type && flue_bytes_is(spy, "dotnetspy"));
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 static struct flue_bytes joined(struct flue_arena *arena, struct flue_bytes file,
                                 struct flue_bytes name)
@@ -30,12 +30,13 @@ static struct flue_bytes joined(struct flue_arena *arena, struct flue_bytes file
     return flue_bytes(text, file.size + 1 + name.size);
 }
 
-/* Every function gets a string of its own behind the table; the writer leaves out what is unused. */
+/* Every function gets a string of its own behind the table; the writer leaves out what is unused.
+ */
 static bool name_functions(struct flue_pprof_document *d, bool keep_absolute,
                            struct flue_arena *arena)
 {
-    struct flue_bytes *strings = flue_arena_zalloc(
-        arena, (size_t)d->string_count + d->function_count + 1, sizeof *strings);
+    struct flue_bytes *strings =
+        flue_arena_zalloc(arena, (size_t)d->string_count + d->function_count + 1, sizeof *strings);
     if (!strings)
         return false;
     memcpy(strings, d->strings, d->string_count * sizeof *strings);
@@ -56,8 +57,8 @@ static bool name_functions(struct flue_pprof_document *d, bool keep_absolute,
 
 static bool underscore_types(struct flue_pprof_document *d, struct flue_arena *arena)
 {
-    struct flue_bytes *strings = flue_arena_zalloc(
-        arena, (size_t)d->string_count + d->type_count + 1, sizeof *strings);
+    struct flue_bytes *strings =
+        flue_arena_zalloc(arena, (size_t)d->string_count + d->type_count + 1, sizeof *strings);
     if (!strings)
         return false;
     memcpy(strings, d->strings, d->string_count * sizeof *strings);
@@ -100,7 +101,7 @@ enum flue_code flue_spy_rewrite(struct flue_bytes spy, struct flue_bytes profile
     return code;
 }
 
-/* ---- ids of .NET ------------------------------------------------------------------------------ */
+/* ---- ids of .NET ---------------------------------------------------------------------------- */
 
 #define MAX_DOTNET (8u << 20) /* real ones have some 100 KB */
 
@@ -165,8 +166,7 @@ bool flue_spy_dotnet_ids(struct flue_bytes profile, const struct flue_pprof_limi
                 goto out;
         }
     }
-    if (!flue_reader_done(&in) || functions == 0 || functions != locations ||
-        raw.size > MAX_DOTNET)
+    if (!flue_reader_done(&in) || functions == 0 || functions != locations || raw.size > MAX_DOTNET)
         goto out;
     ids = flue_arena_zalloc(&arena, locations, sizeof *ids);
     /* The worst is an empty line, of two bytes, which gets an id of ten: 13 bytes. */

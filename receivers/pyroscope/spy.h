@@ -1,8 +1,8 @@
 /* spy.h: what Pyroscope rewrites in the profiles of particular old clients.
  *
  *   pyspy, rbspy, scripting   a function's name becomes "file name" (pyspy: not for absolute paths)
- *   dotnetspy                 "-" in sample types becomes "_"; functions that all have id 0, one for
- *                             every location, get the ids of their locations
+ *   dotnetspy                 "-" in sample types becomes "_"; functions that all have id 0, one
+ * for every location, get the ids of their locations
  *
  * Source: Pyroscope, pkg/og/convert/pprof/profile.go.
  */

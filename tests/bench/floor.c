@@ -2,9 +2,9 @@
  *
  *   flue_bench_floor BODY_BYTES CONNECTIONS SECONDS [CPU_OF_FORWARDER CPU_OF_THE_REST]
  *
- * A source writes bodies of the given size, a forwarder receives into one 256 KiB buffer and sends on
- * what it got, a drain reads. Prints the forwarder's CPU seconds per GB, by the scheduler's statistics:
- * the unit in which every other figure is given.
+ * A source writes bodies of the given size, a forwarder receives into one 256 KiB buffer and sends
+ * on what it got, a drain reads. Prints the forwarder's CPU seconds per GB, by the scheduler's
+ * statistics: the unit in which every other figure is given.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -45,7 +45,8 @@ static int listen_on(struct sockaddr_in *address)
     socklen_t size = sizeof *address;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (fd < 0 || bind(fd, (struct sockaddr *)address, size) || listen(fd, CONN_MAX) ||
         getsockname(fd, (struct sockaddr *)address, &size))
         die("listen");
@@ -77,7 +78,8 @@ static void source(const struct sockaddr_in *to, size_t body, int connections)
                 continue;
             if (left[i] == 0)
                 left[i] = body;
-            ssize_t n = send(fds[i].fd, bytes + body - left[i], left[i], MSG_DONTWAIT | MSG_NOSIGNAL);
+            ssize_t n =
+                send(fds[i].fd, bytes + body - left[i], left[i], MSG_DONTWAIT | MSG_NOSIGNAL);
             if (n > 0)
                 left[i] -= (size_t)n;
         }
@@ -100,7 +102,8 @@ static void drain(int listener, int connections)
     }
 }
 
-static void forward(int listener, const struct sockaddr_in *to, int connections, _Atomic uint64_t *total)
+static void forward(int listener, const struct sockaddr_in *to, int connections,
+                    _Atomic uint64_t *total)
 {
     struct pollfd fds[CONN_MAX];
     int out[CONN_MAX];
@@ -156,7 +159,8 @@ int main(int argc, char **argv)
     int other_cpu = argc > 5 ? (int)strtol(argv[5], NULL, 10) : 0;
     struct sockaddr_in first, second;
     int listener = listen_on(&first), end = listen_on(&second);
-    _Atomic uint64_t *total = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    _Atomic uint64_t *total =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t pids[3];
 
     if (connections < 1 || connections > CONN_MAX || body == 0 || total == MAP_FAILED)
@@ -184,7 +188,8 @@ int main(int argc, char **argv)
         kill(pids[i], SIGKILL);
     while (wait(NULL) > 0)
         ;
-    printf("{\"bytes\": %" PRIu64 ", \"cpu_ns\": %" PRIu64 ", \"cpu_s_per_gb\": %.4f, \"mb_per_s\": %.0f}\n",
+    printf("{\"bytes\": %" PRIu64 ", \"cpu_ns\": %" PRIu64
+           ", \"cpu_s_per_gb\": %.4f, \"mb_per_s\": %.0f}\n",
            bytes, cpu, (double)cpu / (double)bytes, (double)bytes / seconds / 1e6);
     return 0;
 }

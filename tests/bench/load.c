@@ -3,9 +3,9 @@
  *   flue_bench_load URL BODY_FILE [--push | --otlp] [--connections C] [--in-flight N] [--seconds S]
  *                   [--requests R] [--rate PER_SECOND] [--gzip]
  *
- * --otlp (the default) sends gRPC Export; --push sends a PushRequest around a pprof file, each with a
- * label of its own, as distinct pods would. With --rate the requests begin at fixed times (open loop)
- * and latency counts from when a request was due. Prints one line of JSON.
+ * --otlp (the default) sends gRPC Export; --push sends a PushRequest around a pprof file, each with
+ * a label of its own, as distinct pods would. With --rate the requests begin at fixed times (open
+ * loop) and latency counts from when a request was due. Prints one line of JSON.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -18,10 +18,10 @@
 #include "proto/otlp/otlp.h"
 #include "proto/pprof/pprof.h"
 
-#define EXPORT   "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
-#define PUSH     "/push.v1.PusherService/Push"
-#define SLOTS    4096
-#define POD_SIZE 16
+#define EXPORT      "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
+#define PUSH        "/push.v1.PusherService/Push"
+#define SLOTS       4096
+#define POD_SIZE    16
 #define LATENCY_MAX (1u << 24)
 
 struct slot {
@@ -116,7 +116,8 @@ static void check(struct flue_call *call, struct flue_error *error)
     flue_arena_reset(&slot->arena);
     if (flue_call_grpc_result(call, &slot->arena, &message, error))
         return;
-    if (message.size && flue_otlp_response_read(message, false, &rejected, text, sizeof text, error) == 0 &&
+    if (message.size &&
+        flue_otlp_response_read(message, false, &rejected, text, sizeof text, error) == 0 &&
         rejected)
         load.partial++;
 }
@@ -166,7 +167,8 @@ static void prepare(struct slot *slot, unsigned number)
         };
         struct flue_slices slices = {0};
         struct flue_error error;
-        if (flue_push_write(&slot->arena, labels, 3, load.body, flue_bytes(NULL, 0), &slices, &error))
+        if (flue_push_write(&slot->arena, labels, 3, load.body, flue_bytes(NULL, 0), &slices,
+                            &error))
             exit(1);
         for (size_t i = 0; i < slices.count && !slot->pod; i++)
             slot->pod = memmem(slices.items[i].data, slices.items[i].size, pod, POD_SIZE);
@@ -257,7 +259,8 @@ static void arguments(int argc, char **argv)
         else
             exit(2);
     }
-    if (load.connections < 1 || load.connections > 64 || load.in_flight < 1 || load.in_flight > SLOTS)
+    if (load.connections < 1 || load.connections > 64 || load.in_flight < 1 ||
+        load.in_flight > SLOTS)
         exit(2);
 }
 
@@ -312,7 +315,8 @@ int main(int argc, char **argv)
     flue_loops_stop(loops);
     qsort(load.latencies, load.latency_count, sizeof *load.latencies, compare);
     printf("{\"requests\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"partial\": %" PRIu64
-           ", \"seconds\": %.3f, \"per_s\": %.0f, \"raw_bytes\": %" PRIu64 ", \"wire_bytes\": %" PRIu64
+           ", \"seconds\": %.3f, \"per_s\": %.0f, \"raw_bytes\": %" PRIu64
+           ", \"wire_bytes\": %" PRIu64
            ", \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, \"first_failure\": \"%s\"}\n",
            load.finished, load.failed, load.partial, seconds, (double)load.finished / seconds,
            (uint64_t)raw * load.finished, (uint64_t)load.body.size * load.finished, percentile(0.5),

@@ -1,5 +1,5 @@
-/* Measures the door of OTLP: check and index in one pass, and what it costs to set ten attributes on
- * every resource and make the slices. Prints CPU seconds per GB, GB/s and microseconds; asserts
+/* Measures the door of OTLP: check and index in one pass, and what it costs to set ten attributes
+ * on every resource and make the slices. Prints CPU seconds per GB, GB/s and microseconds; asserts
  * nothing. Further bodies may be named as arguments. */
 #include <time.h>
 
@@ -114,9 +114,16 @@ int main(int argc, char **argv)
         {"made eBPF, 77, pdata order", {77, 4, 200, 25, 900, 500, true, true}},
         {"made eBPF, 77 busy resources", {77, 60, 900, 25, 1500, 900, false, true}},
     };
-    static const char *const keys[] = {
-        "k8s.pod.name", "k8s.pod.uid", "k8s.namespace.name", "k8s.node.name", "k8s.deployment.name",
-        "k8s.container.name", "cdn.region", "cdn.pop", "team", "deployment.environment.name"};
+    static const char *const keys[] = {"k8s.pod.name",
+                                       "k8s.pod.uid",
+                                       "k8s.namespace.name",
+                                       "k8s.node.name",
+                                       "k8s.deployment.name",
+                                       "k8s.container.name",
+                                       "cdn.region",
+                                       "cdn.pop",
+                                       "team",
+                                       "deployment.environment.name"};
     struct flue_attribute items[10];
     struct flue_attribute_set set;
     struct flue_arena arena;

@@ -1,9 +1,10 @@
 /* sink.c: the next hop of the benchmarks: takes OTLP/gRPC and Pyroscope pushes and counts them.
  *
- *   flue_bench_sink HOST:PORT [nothing]      "nothing": answers without looking (the bar of small bodies)
+ *   flue_bench_sink HOST:PORT [nothing]      "nothing": answers without looking (the bar of small
+ * bodies)
  *
- * GET /counts on the same port prints requests, bytes, resources, resource attributes, profiles, samples
- * as JSON. Gzip'd requests are inflated to be counted. Runs until it is killed.
+ * GET /counts on the same port prints requests, bytes, resources, resource attributes, profiles,
+ * samples as JSON. Gzip'd requests are inflated to be counted. Runs until it is killed.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -85,19 +86,22 @@ static void call(struct flue_rpc_call *call_, void *arg)
         each(message, 1, count_series);
     else if (look)
         each(message, 1, count_resource_profiles);
-    flue_rpc_answer(call_, call_->encoding == FLUE_RPC_JSON ? FLUE_BYTES("{}") : flue_bytes(NULL, 0));
+    flue_rpc_answer(call_,
+                    call_->encoding == FLUE_RPC_JSON ? FLUE_BYTES("{}") : flue_bytes(NULL, 0));
 }
 
 static void show_head(struct flue_request *request, void *arg)
 {
     char text[512];
-    int size = snprintf(text, sizeof text,
-                        "{\"requests\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"wire_bytes\": %" PRIu64
-                        ", \"resources\": %" PRIu64 ", \"attributes\": %" PRIu64 ", \"profiles\": %" PRIu64
-                        ", \"samples\": %" PRIu64 ", \"errors\": %" PRIu64 "}\n",
-                        counts.requests, counts.bytes, counts.wire_bytes, counts.resources,
-                        counts.attributes, counts.profiles, counts.samples, counts.errors);
-    flue_respond(request, &(struct flue_response){.status = 200, .body = flue_bytes(text, (size_t)size)});
+    int size =
+        snprintf(text, sizeof text,
+                 "{\"requests\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"wire_bytes\": %" PRIu64
+                 ", \"resources\": %" PRIu64 ", \"attributes\": %" PRIu64 ", \"profiles\": %" PRIu64
+                 ", \"samples\": %" PRIu64 ", \"errors\": %" PRIu64 "}\n",
+                 counts.requests, counts.bytes, counts.wire_bytes, counts.resources,
+                 counts.attributes, counts.profiles, counts.samples, counts.errors);
+    flue_respond(request,
+                 &(struct flue_response){.status = 200, .body = flue_bytes(text, (size_t)size)});
 }
 
 int main(int argc, char **argv)
@@ -108,10 +112,22 @@ int main(int argc, char **argv)
                                                .read_header_timeout = 10000000000,
                                                .idle_timeout = 300000000000};
     static const struct flue_rpc_service services[2] = {
-        {.path = EXPORT, .grpc = true, .codings = ~0u, .empty_ok = true, .admit = admit, .call = call},
-        {.path = PUSH, .grpc = true, .connect = true, .codings = ~0u, .arg = &counts, .admit = admit, .call = call},
+        {.path = EXPORT,
+         .grpc = true,
+         .codings = ~0u,
+         .empty_ok = true,
+         .admit = admit,
+         .call = call},
+        {.path = PUSH,
+         .grpc = true,
+         .connect = true,
+         .codings = ~0u,
+         .arg = &counts,
+         .admit = admit,
+         .call = call},
     };
-    static struct flue_route routes[3] = {{0}, {0}, {.method = "GET", .path = "/counts", .head = show_head}};
+    static struct flue_route routes[3] = {
+        {0}, {0}, {.method = "GET", .path = "/counts", .head = show_head}};
     struct flue_error error = {0};
     struct flue_loops *loops;
     sigset_t signals;

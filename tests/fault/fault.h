@@ -1,8 +1,8 @@
 /* fault.h: allocations that fail on demand, and sweeps over all of them.
  *
  * The linker puts these functions in the place of malloc and its kin in everything that is linked
- * statically (tests/CMakeLists.txt, --wrap): flue's own code, and jansson through its hooks. Only the
- * thread that armed the fault is hit. */
+ * statically (tests/CMakeLists.txt, --wrap): flue's own code, and jansson through its hooks. Only
+ * the thread that armed the fault is hit. */
 #ifndef TESTS_FAULT_H
 #define TESTS_FAULT_H
 
@@ -33,8 +33,9 @@
 #define FAULT_LEAKS() 0
 #endif
 
-static _Thread_local long fault_left = -1; /* allocations before the one that fails; -1: none does */
-static _Thread_local bool fault_for_good;  /* and all that follow */
+static _Thread_local long fault_left =
+    -1;                                   /* allocations before the one that fails; -1: none does */
+static _Thread_local bool fault_for_good; /* and all that follow */
 static _Thread_local bool fault_fired;
 static _Thread_local long fault_live; /* allocated and not freed */
 
@@ -132,8 +133,8 @@ static inline void fault_disarm(void)
 static struct flue_budget fault_budget;
 static struct flue_account fault_account;
 
-/* Memory is the one thing that may have gone wrong, and only if it did. A loss of memory that is told
- * as bad data would make a sender throw the data away. */
+/* Memory is the one thing that may have gone wrong, and only if it did. A loss of memory that is
+ * told as bad data would make a sender throw the data away. */
 static inline bool fault_ok(enum flue_code code, const struct flue_error *error)
 {
     if (code == FLUE_OK)

@@ -54,7 +54,8 @@ static int begin(void **state)
         "    attributes: &list\n"
         "      - {key: a, value: '${env:FLUE_NOT_SET:-x}', action: insert}\n"
         "exporters:\n"
-        "  otlp_http: {endpoint: 'http://127.0.0.1:1', headers: {x: y}, sending_queue: {queue_size: 5}}\n"
+        "  otlp_http: {endpoint: 'http://127.0.0.1:1', headers: {x: y}, sending_queue: "
+        "{queue_size: 5}}\n"
         "service:\n"
         "  pipelines:\n"
         "    profiles: {receivers: [otlp], processors: [resource], exporters: [otlp_http]}\n";

@@ -221,7 +221,8 @@ static int begin(void **state)
     struct flue_error error;
     flue_budget_init(&fault_budget, (int64_t)1 << 30);
     flue_account_init(&fault_account, &fault_budget, "fault", 0);
-    assert_int_equal(flue_otlp_read(flue_block_ref(plain.body), &payload, &report, &error), FLUE_OK);
+    assert_int_equal(flue_otlp_read(flue_block_ref(plain.body), &payload, &report, &error),
+                     FLUE_OK);
     plain.profiles = report.counts.profiles;
     flue_payload_unref(payload);
     /* A string that is not UTF-8. */

@@ -1,4 +1,5 @@
-/* pprof without memory: requests to push, profiles, merging, splitting, folded stacks, conversion. */
+/* pprof without memory: requests to push, profiles, merging, splitting, folded stacks, conversion.
+ */
 #include "collector/base/codec.h"
 #include "proto/convert/convert.h"
 #include "proto/foreign/folded.h"
@@ -35,8 +36,8 @@ static struct flue_payload *read_push(void)
 
 static void push_edit_write(void *arg)
 {
-    const struct flue_attribute item = {
-        FLUE_BYTES("team.cost-center"), {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES("video")}};
+    const struct flue_attribute item = {FLUE_BYTES("team.cost-center"),
+                                        {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES("video")}};
     struct flue_payload *payload = read_push(), *clone;
     struct flue_attribute_set set;
     struct flue_error error = {0};
@@ -55,7 +56,8 @@ static void push_edit_write(void *arg)
     }
     clone = payload->ops->clone(payload, &error);
     if (clone) {
-        fault_ok(clone->ops->attribute_remove(clone, 0, FLUE_BYTES("service.name"), &error), &error);
+        fault_ok(clone->ops->attribute_remove(clone, 0, FLUE_BYTES("service.name"), &error),
+                 &error);
         flue_block_unref(fault_written(clone));
         flue_payload_unref(clone);
     } else {
@@ -205,8 +207,8 @@ static int begin(void **state)
     struct flue_bytes bytes = flue_block_bytes(profile_body);
     for (int i = 0; i < 2; i++) {
         labels[1].value = i ? FLUE_BYTES("encoder") : FLUE_BYTES("packager");
-        assert_int_equal(flue_push_write(&arena, labels, 2, bytes, FLUE_BYTES("id"), &slices, &error),
-                         FLUE_OK);
+        assert_int_equal(
+            flue_push_write(&arena, labels, 2, bytes, FLUE_BYTES("id"), &slices, &error), FLUE_OK);
     }
     push_body = flue_block_new(NULL, slices.total);
     flue_slices_copy(&slices, push_body->data);

@@ -56,8 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             flue_parse_u64(flue_bytes_trim(flue_bytes_from(line, 8)), &status))
             call.status = (unsigned)(status % 1000);
         if (colon && colon != SIZE_MAX && count < 16)
-            headers[count++] = (struct flue_header){flue_bytes_first(line, colon),
-                                                    flue_bytes_trim(flue_bytes_from(line, colon + 1))};
+            headers[count++] = (struct flue_header){
+                flue_bytes_first(line, colon), flue_bytes_trim(flue_bytes_from(line, colon + 1))};
     }
     call.response_header_count = count;
     call.trailer_count = dice(3) ? count : 0;

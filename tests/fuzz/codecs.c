@@ -1,5 +1,5 @@
-/* Compression: every coding over any bytes, under its limits; what was inflated can be put back. The
- * first byte says the coding. */
+/* Compression: every coding over any bytes, under its limits; what was inflated can be put back.
+ * The first byte says the coding. */
 #include "collector/base/codec.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -24,9 +24,8 @@ static void round_trip(struct flue_bytes in)
     for (int coding = FLUE_GZIP; coding < FLUE_CODINGS; coding++) {
         struct flue_block *small = deflated((enum flue_coding)coding, in), *again = NULL;
         struct flue_error error = {0};
-        enum flue_code code =
-            flue_inflate((enum flue_coding)coding, flue_block_bytes(small), LIMIT * 2, 1u << 20,
-                         &fuzz_account, &again, &error);
+        enum flue_code code = flue_inflate((enum flue_coding)coding, flue_block_bytes(small),
+                                           LIMIT * 2, 1u << 20, &fuzz_account, &again, &error);
         FUZZ_CHECK(code == FLUE_OK, error.text);
         FUZZ_CHECK(flue_bytes_equal(flue_block_bytes(again), in), "other bytes came back");
         flue_block_unref(small);
@@ -69,11 +68,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (coding == FLUE_GZIP && in.size > 1 && in.data[0] == 0x1f && in.data[1] == 0x8b) {
         /* a window at a time: the same */
         struct windows windows = {flue_block_new(NULL, 1000)};
-        enum flue_code other =
-            flue_inflate_windows(in, LIMIT, RATIO, on_window, &windows, &error);
+        enum flue_code other = flue_inflate_windows(in, LIMIT, RATIO, on_window, &windows, &error);
         FUZZ_CHECK((other == FLUE_OK) == (code == FLUE_OK), error.text);
-        FUZZ_CHECK(code != FLUE_OK || flue_bytes_equal(flue_block_bytes(windows.block),
-                                                       flue_block_bytes(out)),
+        FUZZ_CHECK(code != FLUE_OK ||
+                       flue_bytes_equal(flue_block_bytes(windows.block), flue_block_bytes(out)),
                    "windows hold other bytes");
         flue_block_unref(windows.block);
     }

@@ -41,8 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     fuzz_begin(data, size);
     if (size && data[0] == '{') {
-        code = flue_otlp_json_read(flue_bytes(data, size), JSON_BUDGET, &fuzz_account, &body,
-                                   &error);
+        code =
+            flue_otlp_json_read(flue_bytes(data, size), JSON_BUDGET, &fuzz_account, &body, &error);
         if (code != FLUE_OK) {
             fuzz_refused(code, &error);
             FUZZ_CHECK(!body, "refused, and a body");

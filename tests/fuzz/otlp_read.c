@@ -3,8 +3,8 @@
 #include "tests/fuzz/otlp.h"
 #include "tests/fuzz/wire.h"
 
-static const char *const names[] = {"service.name", "host.name", "k", "", "a.rather.long.name",
-                                    "process.pid"};
+static const char *const names[] = {"service.name",       "host.name",  "k", "",
+                                    "a.rather.long.name", "process.pid"};
 
 static struct flue_bytes some_name(void)
 {

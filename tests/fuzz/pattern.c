@@ -1,4 +1,5 @@
-/* Patterns of the processors resource and attributes, and texts that become one element of a path. */
+/* Patterns of the processors resource and attributes, and texts that become one element of a path.
+ */
 #include "collector/pipeline/actions.h"
 #include "exporters/file/path.h"
 #include "tests/fuzz/fuzz.h"

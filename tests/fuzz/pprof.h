@@ -16,8 +16,7 @@ static inline void fuzz_pprof_leaves(const struct flue_payload *payload, bool tr
     struct flue_payload *again = NULL;
 
     struct flue_block *written = fuzz_written(payload);
-    enum flue_code code =
-        flue_push_read(written, &fuzz_limits, trusted, &again, &report, &error);
+    enum flue_code code = flue_push_read(written, &fuzz_limits, trusted, &again, &report, &error);
     flue_block_unref(written);
     FUZZ_CHECK(code == FLUE_OK && again, error.text);
     FUZZ_CHECK(report.rejected_profiles == 0, report.rejected_reason);

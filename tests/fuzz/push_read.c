@@ -1,5 +1,5 @@
-/* push.v1.PushRequest, protobuf or JSON (what begins with '{'): read, edited, split, merged; whatever
- * leaves is accepted again. */
+/* push.v1.PushRequest, protobuf or JSON (what begins with '{'): read, edited, split, merged;
+ * whatever leaves is accepted again. */
 #include "proto/otlp/otlp.h"
 #include "tests/fuzz/pprof.h"
 #include "tests/fuzz/wire.h"
@@ -61,8 +61,8 @@ static void cut_and_join(struct flue_payload *payload, struct flue_payload *othe
     bool by_bytes = dice(2);
     uint64_t max = by_bytes ? 1 + dice(2000) : 1 + dice(5);
 
-    enum flue_code code = payload->ops->split(payload, max, by_bytes, counts, &fuzz_account,
-                                              on_part, &parts, &error);
+    enum flue_code code =
+        payload->ops->split(payload, max, by_bytes, counts, &fuzz_account, on_part, &parts, &error);
     FUZZ_CHECK(code == FLUE_OK || code == FLUE_NO_MEMORY || trusted, error.text);
     if (code == FLUE_OK) {
         FUZZ_CHECK(parts.counts.profiles == counts->profiles, "profiles do not add up");

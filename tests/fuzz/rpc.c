@@ -1,6 +1,6 @@
-/* Unary calls in every protocol, without sockets: this file stands in for the server. The first line
- * of the input is the content type, the second the content coding, the rest the body. Every request
- * is answered exactly once. */
+/* Unary calls in every protocol, without sockets: this file stands in for the server. The first
+ * line of the input is the content type, the second the content coding, the rest the body. Every
+ * request is answered exactly once. */
 #include "collector/net/rpc.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -40,8 +40,7 @@ unsigned flue_server_codings(const struct flue_server_config *config)
     return (1u << FLUE_CODINGS) - 1;
 }
 
-static struct flue_account *admit(struct flue_request *request, void *arg,
-                                  struct flue_error *error)
+static struct flue_account *admit(struct flue_request *request, void *arg, struct flue_error *error)
 {
     return &fuzz_account;
 }

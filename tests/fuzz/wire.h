@@ -1,5 +1,5 @@
-/* wire.h: a mutator that knows protobuf's wire format: it changes one field somewhere in the tree of
- * messages and writes all lengths around it anew, so that what it makes is still a message.
+/* wire.h: a mutator that knows protobuf's wire format: it changes one field somewhere in the tree
+ * of messages and writes all lengths around it anew, so that what it makes is still a message.
  */
 #ifndef TESTS_FUZZ_WIRE_H
 #define TESTS_FUZZ_WIRE_H
@@ -38,8 +38,8 @@ static void wire_varint(struct wire_out *out, uint64_t value)
 
 static uint64_t wire_number(uint64_t old)
 {
-    static const uint64_t limits[] = {0,         1,          2,          127,        128,
-                                      255,       256,        65535,      INT32_MAX,  1u << 31,
+    static const uint64_t limits[] = {0,          1,          2,         127,        128,
+                                      255,        256,        65535,     INT32_MAX,  1u << 31,
                                       UINT32_MAX, 1ull << 32, INT64_MAX, 1ull << 63, UINT64_MAX};
     switch (dice(5)) {
     case 0:
@@ -113,8 +113,8 @@ static void wire_change(struct wire_out *out, const struct flue_field_value *f, 
             wire_varint(&run, wire_number(dice(8)));
             size = run.size;
         } else {
-            size = LLVMFuzzerMutate(content, size, size + 16 < sizeof content ? size + 16
-                                                                              : sizeof content);
+            size = LLVMFuzzerMutate(content, size,
+                                    size + 16 < sizeof content ? size + 16 : sizeof content);
         }
         wire_varint(out, size);
         wire_put(out, content, size);

@@ -1,5 +1,5 @@
-/* http1_dump: what the HTTP/1.1 reader makes of standard input, one JSON line per request, so that a
- * test can compare it with another reader on the same bytes.
+/* http1_dump: what the HTTP/1.1 reader makes of standard input, one JSON line per request, so that
+ * a test can compare it with another reader on the same bytes.
  *
  *   {"method":"POST","target":"/x","authority":"h","version":"1.1","headers":[["host","h"]],
  *    "body":"68690a","keep_alive":true}

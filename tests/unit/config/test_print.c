@@ -158,10 +158,8 @@ static void map_for_a_string(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden),
-        cmocka_unit_test(again),
-        cmocka_unit_test(any_string),
-        cmocka_unit_test(unicode),
+        cmocka_unit_test(golden),           cmocka_unit_test(again),
+        cmocka_unit_test(any_string),       cmocka_unit_test(unicode),
         cmocka_unit_test(map_for_a_string),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

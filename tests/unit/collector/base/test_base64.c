@@ -34,8 +34,12 @@ static void base64_both_ways(void **state)
 static void it_is_that_of_the_standard(void **state)
 {
     static const char *const rows[][2] = {/* RFC 4648, 10 */
-                                          {"", ""},         {"f", "Zg=="},        {"fo", "Zm8="},
-                                          {"foo", "Zm9v"},  {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
+                                          {"", ""},
+                                          {"f", "Zg=="},
+                                          {"fo", "Zm8="},
+                                          {"foo", "Zm9v"},
+                                          {"foob", "Zm9vYg=="},
+                                          {"fooba", "Zm9vYmE="},
                                           {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char text[16] = "";

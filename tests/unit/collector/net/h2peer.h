@@ -1,4 +1,5 @@
-/* h2peer.h: an HTTP/2 client for tests: nghttp2 over a blocking socket, every result kept as text. */
+/* h2peer.h: an HTTP/2 client for tests: nghttp2 over a blocking socket, every result kept as text.
+ */
 #ifndef FLUE_TEST_NET_H2PEER_H
 #define FLUE_TEST_NET_H2PEER_H
 
@@ -40,9 +41,9 @@ static inline int h2_header(nghttp2_session *session, const nghttp2_frame *frame
     struct h2_stream *stream = h2_of(arg, frame->hd.stream_id);
     if (frame->headers.cat == NGHTTP2_HCAT_HEADERS && !stream->in_body) {
         stream->in_body = true;
-        stream->headers_size += (size_t)snprintf(
-            stream->headers + stream->headers_size,
-            sizeof stream->headers - stream->headers_size, "--\n");
+        stream->headers_size +=
+            (size_t)snprintf(stream->headers + stream->headers_size,
+                             sizeof stream->headers - stream->headers_size, "--\n");
     }
     stream->headers_size += (size_t)snprintf(
         stream->headers + stream->headers_size, sizeof stream->headers - stream->headers_size,
@@ -55,9 +56,9 @@ static inline int h2_data(nghttp2_session *session, uint8_t flags, int32_t id, c
                           size_t size, void *arg)
 {
     struct h2_stream *stream = h2_of(arg, id);
-    size_t room = sizeof stream->body - 1 -
-                  (stream->body_size < sizeof stream->body ? stream->body_size
-                                                           : sizeof stream->body - 1);
+    size_t room =
+        sizeof stream->body - 1 -
+        (stream->body_size < sizeof stream->body ? stream->body_size : sizeof stream->body - 1);
     if (room)
         memcpy(stream->body + stream->body_size, data, size < room ? size : room);
     stream->body_size += size;
@@ -186,8 +187,8 @@ static inline int32_t h2_request(struct h2_peer *peer, const char *path, const v
 {
     nghttp2_nv pairs[200];
     size_t count = 0;
-    const char *const first[] = {":method", "POST", ":scheme", "http", ":path", path,
-                                 ":authority", "x", NULL};
+    const char *const first[] = {":method", "POST",       ":scheme", "http", ":path",
+                                 path,      ":authority", "x",       NULL};
     for (int part = 0; part < 2; part++)
         for (const char *const *at = part ? more : first; at && *at; at += 2)
             pairs[count++] = (nghttp2_nv){.name = (uint8_t *)(uintptr_t)at[0],

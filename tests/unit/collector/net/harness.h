@@ -1,4 +1,5 @@
-/* harness.h: a server on 127.0.0.1 with two loops, and plain sockets that speak to it byte by byte. */
+/* harness.h: a server on 127.0.0.1 with two loops, and plain sockets that speak to it byte by byte.
+ */
 #ifndef FLUE_TEST_NET_HARNESS_H
 #define FLUE_TEST_NET_HARNESS_H
 
@@ -20,7 +21,7 @@
 #include "collector/net/rpc.h"
 #include "collector/net/server.h"
 
-#define MS 1000000ll
+#define MS          1000000ll
 #define PATIENCE_MS 10000
 
 struct harness {
@@ -178,9 +179,8 @@ static inline void h_stop(struct harness *h)
 
 static inline int h_connect(uint16_t port)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons(port),
-                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_true(fd >= 0);
     if (connect(fd, (struct sockaddr *)(void *)&at, sizeof at) != 0) {

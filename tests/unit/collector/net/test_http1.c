@@ -1,4 +1,5 @@
-/* The HTTP/1.1 reader: what it takes, what it refuses, and that cutting the input changes nothing. */
+/* The HTTP/1.1 reader: what it takes, what it refuses, and that cutting the input changes nothing.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -31,15 +32,13 @@ static void transcript(struct flue_bytes in, size_t cut, size_t once, struct flu
                 assert_int_equal(piece.size, 0);
                 break;
             case FLUE_HTTP1_HEAD:
-                flue_buffer_printf(out, "%.*s %.*s 1.%u @%.*s length=%lld%s%s%s\n",
-                                   FLUE_PRI(reader.method), FLUE_PRI(reader.target), reader.minor,
-                                   FLUE_PRI(reader.authority), (long long)reader.content_length,
-                                   reader.chunked ? " chunked" : "",
-                                   reader.keep_alive ? " keep" : "",
-                                   reader.expect_continue ? " expect" : "");
+                flue_buffer_printf(
+                    out, "%.*s %.*s 1.%u @%.*s length=%lld%s%s%s\n", FLUE_PRI(reader.method),
+                    FLUE_PRI(reader.target), reader.minor, FLUE_PRI(reader.authority),
+                    (long long)reader.content_length, reader.chunked ? " chunked" : "",
+                    reader.keep_alive ? " keep" : "", reader.expect_continue ? " expect" : "");
                 for (size_t i = 0; i < reader.field_count; i++)
-                    flue_buffer_printf(out, "%.*s=[%.*s]\n",
-                                       FLUE_PRI(flue_http1_name(&reader, i)),
+                    flue_buffer_printf(out, "%.*s=[%.*s]\n", FLUE_PRI(flue_http1_name(&reader, i)),
                                        FLUE_PRI(flue_http1_value(&reader, i)));
                 break;
             case FLUE_HTTP1_BODY:
@@ -127,11 +126,12 @@ static void test_taken(void **state)
 
 static void test_chunked(void **state)
 {
-    expect("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n"
-           "3\r\nabc\r\n00A;q=\"1;\xe4\"\t\r\n0123456789\r\n000\r\nX-T: 1\r\nContent-Length: 9\r\n\r\n"
-           "GET /2 HTTP/1.1\r\nHost: b\r\n\r\n",
-           "POST / 1.1 @a length=-1 chunked keep\nhost=[a]\ntransfer-encoding=[Chunked]\n"
-           "body:abc0123456789\nend\nGET /2 1.1 @b length=-1 keep\nhost=[b]\nend\n");
+    expect(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n"
+        "3\r\nabc\r\n00A;q=\"1;\xe4\"\t\r\n0123456789\r\n000\r\nX-T: 1\r\nContent-Length: 9\r\n\r\n"
+        "GET /2 HTTP/1.1\r\nHost: b\r\n\r\n",
+        "POST / 1.1 @a length=-1 chunked keep\nhost=[a]\ntransfer-encoding=[Chunked]\n"
+        "body:abc0123456789\nend\nGET /2 1.1 @b length=-1 keep\nhost=[b]\nend\n");
     expect("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
            "POST / 1.1 @a length=-1 chunked keep\nhost=[a]\ntransfer-encoding=[chunked]\nend\n");
 #define C "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -220,7 +220,9 @@ static void test_framing(void **state)
     refused(P "Transfer-Encoding: gzip, chunked\r\n\r\n", 501);
     refused(P "Transfer-Encoding: chunked, identity\r\n\r\n", 501);
     refused(P "Transfer-Encoding: xchunked\r\n\r\n", 501);
-    refused(P "Transfer-Encoding: \x0b" "chunked\r\n\r\n", 400);
+    refused(P "Transfer-Encoding: \x0b"
+              "chunked\r\n\r\n",
+            400);
     refused(P "Transfer-Encoding:\r\n\r\n", 501);
     refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400);
     refused(P "Expect: 200-ok\r\n\r\n", 417);
@@ -289,7 +291,8 @@ static void test_limits(void **state)
 /* However bytes are flipped, the reader neither crashes nor depends on how it is fed. */
 static void test_mutations(void **state)
 {
-    static const char seed[] = P "Content-Length: 4\r\nX: y\r\n\r\nabcd" C "3;x\r\nabc\r\n0\r\nT: u\r\n\r\n";
+    static const char seed[] =
+        P "Content-Length: 4\r\nX: y\r\n\r\nabcd" C "3;x\r\nabc\r\n0\r\nT: u\r\n\r\n";
     char text[sizeof seed];
     for (size_t i = 0; i < sizeof seed - 1; i++)
         for (int bit = 0; bit < 8; bit++) {
@@ -325,10 +328,10 @@ int main(void)
     flue_buffer_init(&whole, 1 << 20);
     flue_buffer_init(&pieces, 1 << 20);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_taken),        cmocka_unit_test(test_chunked),
-        cmocka_unit_test(test_lines),        cmocka_unit_test(test_request_line),
-        cmocka_unit_test(test_framing),      cmocka_unit_test(test_host),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_taken),   cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_lines),   cmocka_unit_test(test_request_line),
+        cmocka_unit_test(test_framing), cmocka_unit_test(test_host),
+        cmocka_unit_test(test_limits),  cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_direct),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,8 +25,12 @@ static void addresses_of_peers(void **state)
 {
     static const struct {
         const char *peer, *address;
-    } rows[] = {{"10.1.2.3:41544", "10.1.2.3"}, {"[::1]:9", "::1"}, {"[fe80::1%2]:80", "fe80::1%2"},
-                {"unix", ""},                   {"", ""},           {"[", ""}};
+    } rows[] = {{"10.1.2.3:41544", "10.1.2.3"},
+                {"[::1]:9", "::1"},
+                {"[fe80::1%2]:80", "fe80::1%2"},
+                {"unix", ""},
+                {"", ""},
+                {"[", ""}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         assert_true(flue_bytes_is(flue_peer_address(rows[i].peer), rows[i].address));
 }

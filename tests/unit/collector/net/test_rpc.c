@@ -1,8 +1,8 @@
 /* Unary calls in every protocol: the message taken out, and the exact answer for what is wrong. */
 #include "tests/unit/collector/net/h2peer.h"
 
-#define PATH "/pkg.Service/Export"
-#define PUSH "/push.v1.PusherService/Push"
+#define PATH  "/pkg.Service/Export"
+#define PUSH  "/push.v1.PusherService/Push"
 #define LIMIT (1u << 20)
 
 static struct harness h;
@@ -84,8 +84,13 @@ static void stop(void)
 /* One gRPC call; `encoding` NULL: none. */
 static struct h2_stream *grpc(const char *path, const void *body, size_t size, const char *encoding)
 {
-    const char *const headers[] = {"content-type", "application/grpc", "te", "trailers",
-                                   encoding ? "grpc-encoding" : NULL, encoding, NULL};
+    const char *const headers[] = {"content-type",
+                                   "application/grpc",
+                                   "te",
+                                   "trailers",
+                                   encoding ? "grpc-encoding" : NULL,
+                                   encoding,
+                                   NULL};
     int32_t id = h2_request(&peer, path, body, size, false, headers);
     H2_AWAIT(&peer, h2_of(&peer, id)->closed);
     return h2_of(&peer, id);
@@ -250,9 +255,10 @@ static void test_grpc_errors(void **state)
     H_HAS(stream->headers, "grpc-status: 14\n");
     H_HAS(stream->headers, "grpc-message: queue full: 100%25 of %C3%A4\n");
     /* Status{1: 14, 2: "queue full: 100% of ä", 3: Any{1: type, 2: RetryInfo{1: {2 s, 5e8 ns}}}} */
-    H_HAS(stream->headers,
-          "grpc-status-details-bin: CA4SFnF1ZXVlIGZ1bGw6IDEwMCUgb2Ygw6QaNgoodHlwZS5nb29nbGVhcGlzLmNv"
-          "bS9nb29nbGUucnBjLlJldHJ5SW5mbxIKCggIAhCAyrXuAQ\n");
+    H_HAS(
+        stream->headers,
+        "grpc-status-details-bin: CA4SFnF1ZXVlIGZ1bGw6IDEwMCUgb2Ygw6QaNgoodHlwZS5nb29nbGVhcGlzLmNv"
+        "bS9nb29nbGUucnBjLlJldHJ5SW5mbxIKCggIAhCAyrXuAQ\n");
     flue_fail(&outcome, FLUE_INVALID, "profiles[1].x: 7 is wrong");
     stream = grpc(PATH, body, size, NULL);
     H_HAS(stream->headers, "grpc-status: 3\n");
@@ -410,10 +416,14 @@ static void test_gone_and_deadline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grpc),        cmocka_unit_test(test_grpc_compressed),
-        cmocka_unit_test(test_grpc_wrong),  cmocka_unit_test(test_bombs),
-        cmocka_unit_test(test_grpc_errors), cmocka_unit_test(test_http),
-        cmocka_unit_test(test_http_wrong),  cmocka_unit_test(test_connect),
+        cmocka_unit_test(test_grpc),
+        cmocka_unit_test(test_grpc_compressed),
+        cmocka_unit_test(test_grpc_wrong),
+        cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_grpc_errors),
+        cmocka_unit_test(test_http),
+        cmocka_unit_test(test_http_wrong),
+        cmocka_unit_test(test_connect),
         cmocka_unit_test(test_gone_and_deadline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

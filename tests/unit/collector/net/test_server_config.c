@@ -54,13 +54,13 @@ static void test_keys(void **state)
 {
     const struct flue_server_config *grpc =
         bound("endpoint: 0.0.0.0:1\ntransport: tcp\nmax_recv_msg_size_mib: 4\n"
-             "max_concurrent_streams: 7\nread_buffer_size: 524288\nwrite_buffer_size: 1\n"
-             "include_metadata: true\n"
-             "keepalive: {server_parameters: {max_connection_idle: 1m, max_connection_age: 2m, "
-             "max_connection_age_grace: 3m, time: 4m, timeout: 5m}, "
-             "enforcement_policy: {min_time: 6m, permit_without_stream: true}}\n"
-             "tls: {cert_file: c, key_file: k, client_ca_file: a, min_version: \"1.3\"}\n",
-             true);
+              "max_concurrent_streams: 7\nread_buffer_size: 524288\nwrite_buffer_size: 1\n"
+              "include_metadata: true\n"
+              "keepalive: {server_parameters: {max_connection_idle: 1m, max_connection_age: 2m, "
+              "max_connection_age_grace: 3m, time: 4m, timeout: 5m}, "
+              "enforcement_policy: {min_time: 6m, permit_without_stream: true}}\n"
+              "tls: {cert_file: c, key_file: k, client_ca_file: a, min_version: \"1.3\"}\n",
+              true);
     assert_non_null(grpc);
     assert_int_equal(flue_server_config_effective(grpc).max_request_body_size, 4 << 20);
     assert_int_equal(flue_server_config_effective(grpc).idle_timeout, 60000000000);
@@ -69,10 +69,10 @@ static void test_keys(void **state)
     assert_string_equal(grpc->tls->common.min_version, "1.3");
     const struct flue_server_config *http =
         bound("endpoint: /run/x.sock\ntransport: unix\nmax_request_body_size: 5\n"
-             "cors: {allowed_origins: [a], allowed_headers: [b], max_age: 7}\n"
-             "response_headers: {x: y}\ncompression_algorithms: [\"\", gzip]\n"
-             "read_timeout: 1s\nwrite_timeout: 2s\nkeep_alives_enabled: false\n",
-             false);
+              "cors: {allowed_origins: [a], allowed_headers: [b], max_age: 7}\n"
+              "response_headers: {x: y}\ncompression_algorithms: [\"\", gzip]\n"
+              "read_timeout: 1s\nwrite_timeout: 2s\nkeep_alives_enabled: false\n",
+              false);
     assert_non_null(http);
     assert_int_equal(http->transport, 1);
     assert_int_equal(flue_server_codings(http), 1 << FLUE_IDENTITY | 1 << FLUE_GZIP);

@@ -11,10 +11,11 @@ static void test_simple(void **state)
     struct harness h;
     struct flue_route routes[] = H_ROUTES;
     h_start(&h, &h_default_config, routes, 4);
-    h_once(h.port,
-           "POST /echo?a=b%20c&d HTTP/1.1\r\nHost: x:1\r\nContent-Length: 5\r\nConnection: close\r\n"
-           "\r\nhello",
-           answer, sizeof answer);
+    h_once(
+        h.port,
+        "POST /echo?a=b%20c&d HTTP/1.1\r\nHost: x:1\r\nContent-Length: 5\r\nConnection: close\r\n"
+        "\r\nhello",
+        answer, sizeof answer);
     H_STARTS(answer, "HTTP/1.1 200 OK\r\n");
     H_HAS(answer, "content-length: 5\r\n");
     H_HAS(answer, "connection: close\r\n");
@@ -49,7 +50,6 @@ static void test_byte_by_byte(void **state)
     assert_int_equal(h.bodies, 2);
     h_stop(&h);
 }
-
 
 static void test_pipelining_and_keep_alive(void **state)
 {
@@ -139,8 +139,8 @@ static void test_refusals(void **state)
         {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
          "HTTP/1.1 400 ", "hexadecimal"},
         {"GET /echo HTTP/3.0\r\nHost: x\r\n\r\n", "HTTP/1.1 505 ", "HTTP/2"},
-        {"POST /busy HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc",
-         "HTTP/1.1 503 ", "not now"},
+        {"POST /busy HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\nabc", "HTTP/1.1 503 ",
+         "not now"},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9000000\r\n"
          "\r\n",
          "HTTP/1.1 413 ", "4194304"},
@@ -156,8 +156,7 @@ static void test_refusals(void **state)
             fail_msg("the connection must end after %s", answer);
     }
     assert_int_equal(h.bodies, 0);
-    const struct flue_label labels[] = {
-        {"endpoint", "127.0.0.1:0"}, {"code", "405"}, {NULL, NULL}};
+    const struct flue_label labels[] = {{"endpoint", "127.0.0.1:0"}, {"code", "405"}, {NULL, NULL}};
     assert_int_equal(
         flue_metric_get(flue_metric(h.metrics, FLUE_COUNTER, "server_requests", "", labels)), 2);
     h_stop(&h);
@@ -235,7 +234,8 @@ static void test_expect_continue(void **state)
     struct flue_route routes[] = H_ROUTES;
     h_start(&h, &h_default_config, routes, 4);
     int fd = h_connect(h.port);
-    h_say(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    h_say(fd,
+          "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     assert_true(h_read_until(fd, answer, sizeof answer, "\r\n\r\n") > 0);
     assert_string_equal(answer, "HTTP/1.1 100 Continue\r\n\r\n");
     h_say(fd, "ok");
@@ -490,7 +490,8 @@ static void test_sharing(void **state)
     struct flue_loops *loops;
     struct flue_error error;
     struct flue_budget budget;
-    struct flue_route a[] = {{.method = "POST", .path = "/a"}}, b[] = {{.method = "POST", .path = "/b"}};
+    struct flue_route a[] = {{.method = "POST", .path = "/a"}},
+                      b[] = {{.method = "POST", .path = "/b"}};
     struct flue_server_config config = h_default_config, same = config, other = config;
     config.endpoint = same.endpoint = other.endpoint = "127.0.0.1:4";
     other.max_request_body_size++;

@@ -142,11 +142,11 @@ static void test_deadlines(void **state)
     static const struct {
         const char *name, *value;
         uint64_t ns; /* 0: none */
-    } cases[] = {{"grpc-timeout", "1S", 1000000000},      {"grpc-timeout", "250m", 250000000},
-                 {"grpc-timeout", "99999999H", 0},        {"grpc-timeout", "1x", 0},
-                 {"grpc-timeout", "999999999S", 0},       {"grpc-timeout", "S", 0},
-                 {"grpc-timeout", "2u", 2000},            {"connect-timeout-ms", "1500", 1500000000},
-                 {"connect-timeout-ms", "-1", 0},         {"connect-timeout-ms", "99999999999", 0}};
+    } cases[] = {{"grpc-timeout", "1S", 1000000000}, {"grpc-timeout", "250m", 250000000},
+                 {"grpc-timeout", "99999999H", 0},   {"grpc-timeout", "1x", 0},
+                 {"grpc-timeout", "999999999S", 0},  {"grpc-timeout", "S", 0},
+                 {"grpc-timeout", "2u", 2000},       {"connect-timeout-ms", "1500", 1500000000},
+                 {"connect-timeout-ms", "-1", 0},    {"connect-timeout-ms", "99999999999", 0}};
     start(&h_default_config);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *const headers[] = {cases[i].name, cases[i].value, NULL};
@@ -157,7 +157,7 @@ static void test_deadlines(void **state)
     stop();
 }
 
-/* ---- raw frames --------------------------------------------------------------------------------- */
+/* ---- raw frames ----------------------------------------------------------------------------- */
 
 static int raw_open(void)
 {
@@ -170,9 +170,15 @@ static int raw_open(void)
 
 static size_t frame(uint8_t *to, size_t size, uint8_t type, uint8_t flags, uint32_t stream)
 {
-    const uint8_t head[9] = {(uint8_t)(size >> 16), (uint8_t)(size >> 8), (uint8_t)size,
-                             type, flags, (uint8_t)(stream >> 24), (uint8_t)(stream >> 16),
-                             (uint8_t)(stream >> 8), (uint8_t)stream};
+    const uint8_t head[9] = {(uint8_t)(size >> 16),
+                             (uint8_t)(size >> 8),
+                             (uint8_t)size,
+                             type,
+                             flags,
+                             (uint8_t)(stream >> 24),
+                             (uint8_t)(stream >> 16),
+                             (uint8_t)(stream >> 8),
+                             (uint8_t)stream};
     memcpy(to, head, 9);
     return 9;
 }
@@ -437,9 +443,9 @@ static void test_stream_limit(void **state)
     start(&config);
     h2_turn(&peer, 50);
     h2_turn(&peer, 50);
-    assert_int_equal(nghttp2_session_get_remote_settings(
-                         peer.session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS),
-                     2);
+    assert_int_equal(
+        nghttp2_session_get_remote_settings(peer.session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS),
+        2);
     assert_int_equal(
         nghttp2_session_get_remote_settings(peer.session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE),
         1 << 20);

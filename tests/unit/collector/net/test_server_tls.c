@@ -46,7 +46,8 @@ static struct identity make(const char *name, const struct identity *issuer, lon
     X509_gmtime_adj(X509_getm_notAfter(made.certificate), 3600);
     X509_set_pubkey(made.certificate, made.key);
     X509_NAME *subject = X509_get_subject_name(made.certificate);
-    X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_ASC, (const unsigned char *)"flue", -1, -1, 0);
+    X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_ASC, (const unsigned char *)"flue", -1, -1,
+                               0);
     X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
     X509_set_issuer_name(made.certificate,
                          X509_get_subject_name(issuer ? issuer->certificate : made.certificate));
@@ -363,10 +364,13 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_http1),   cmocka_unit_test(test_http2),
+        cmocka_unit_test(test_http1),
+        cmocka_unit_test(test_http2),
         cmocka_unit_test(test_client_certificates),
-        cmocka_unit_test(test_no_tls),  cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_bad_files), cmocka_unit_test(test_check),
+        cmocka_unit_test(test_no_tls),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

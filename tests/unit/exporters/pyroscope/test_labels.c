@@ -10,7 +10,8 @@
 
 static const char *const drop[] = {"process.pid"};
 static const char *const priority[] = {"cdn_region", "k8s_pod_name"};
-static const struct flue_map_entry mapping[] = {{"k8s.namespace.name", "namespace"}, {"secret", ""}};
+static const struct flue_map_entry mapping[] = {{"k8s.namespace.name", "namespace"},
+                                                {"secret", ""}};
 static const struct flue_labels_config config = {
     .mapping = {mapping, 2}, .drop = {(void *)drop, 1}, .priority = {(void *)priority, 2}};
 
@@ -75,7 +76,8 @@ static void thirty_at_most_in_order(void **state)
     struct flue_series_labels labels = {0};
     char name[16];
     flue_arena_init(&arena, 1 << 20, 0);
-    assert_true(flue_labels_add(&labels, &arena, FLUE_BYTES("__name__"), FLUE_BYTES("process_cpu")));
+    assert_true(
+        flue_labels_add(&labels, &arena, FLUE_BYTES("__name__"), FLUE_BYTES("process_cpu")));
     for (int i = 0; i < 40; i++) {
         snprintf(name, sizeof name, "a%02d", i);
         add(&labels, &arena, flue_arena_string(&arena, flue_bytes_of(name)), "v");

@@ -72,9 +72,12 @@ static void forms(void **state)
 {
     gives("a;b;c 12\na;b 3\n", FLUE_FOLDED_GROUPS, "a;b;c 12\na;b 3\n");
     gives("a;b 1\r\n\r\na;b 2\r\nb;a 5", FLUE_FOLDED_GROUPS, "a;b 3\nb;a 5\n");
-    gives("main (x.py:3);run it (y z.py) 7\n", FLUE_FOLDED_GROUPS, "main (x.py:3);run it (y z.py) 7\n");
+    gives("main (x.py:3);run it (y z.py) 7\n", FLUE_FOLDED_GROUPS,
+          "main (x.py:3);run it (y z.py) 7\n");
     gives("a;b c\na;b c\nd\n", FLUE_FOLDED_LINES, "a;b c 2\nd 1\n");
-    gives("\xef\xbb\xbf" "a 0\n", FLUE_FOLDED_GROUPS, "a 0\n");
+    gives("\xef\xbb\xbf"
+          "a 0\n",
+          FLUE_FOLDED_GROUPS, "a 0\n");
     gives("caf\xc3 1\n", FLUE_FOLDED_GROUPS, "caf\xef\xbf\xbd 1\n");
     gives("a 9223372036854775807\n", FLUE_FOLDED_GROUPS, "a 9223372036854775807\n");
     gives("", FLUE_FOLDED_GROUPS, "");
@@ -90,7 +93,9 @@ static void mistakes_name_their_line(void **state)
     refuses("a 18446744073709551616\n", "line 1");
     refuses("a 9223372036854775808\n", "line 1: count 9223372036854775808");
     refuses("a 9223372036854775807\na 1\n", "line 2: count 1");
-    refuses("\xff\xfe" "a\n", "UTF-16");
+    refuses("\xff\xfe"
+            "a\n",
+            "UTF-16");
 }
 
 static void long_lines_are_not_lost(void **state)
@@ -191,9 +196,9 @@ static void suffixes_mean_what_pyroscope_says(void **state)
         assert_int_equal(meaning.period, rows[i].period);
         assert_int_equal(meaning.scale, rows[i].scale);
     }
-    assert_int_equal(flue_folded_pyroscope(FLUE_BYTES("my.app"), 100, &app, &profile, &meaning,
-                                           &error),
-                     FLUE_INVALID);
+    assert_int_equal(
+        flue_folded_pyroscope(FLUE_BYTES("my.app"), 100, &app, &profile, &meaning, &error),
+        FLUE_INVALID);
     assert_string_equal(error.text, "unknown profile type: app");
 }
 

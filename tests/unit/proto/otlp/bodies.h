@@ -1,5 +1,5 @@
-/* bodies.h: bodies for the tests and benchmarks of OTLP: real ones from files, made ones of any size,
- * and an encoder that writes whatever it is told. */
+/* bodies.h: bodies for the tests and benchmarks of OTLP: real ones from files, made ones of any
+ * size, and an encoder that writes whatever it is told. */
 #ifndef TESTS_OTLP_BODIES_H
 #define TESTS_OTLP_BODIES_H
 
@@ -243,10 +243,10 @@ static inline struct out make_body(const struct made *m)
 }
 
 static const char *const bodies_ours[] = {
-    "ebpf-v1.11-ascending.otlp",       "ebpf-v1.11-pdata-order-1.otlp",
-    "ebpf-v1.11-pdata-order-2.otlp",   "ebpf-v1.11-pdata-order-3.otlp",
-    "async-profiler-alloc.otlp",       "async-profiler-cpu-threads.otlp",
-    "async-profiler-wall.otlp",        "pyroscope-java-cpu.otlp",
+    "ebpf-v1.11-ascending.otlp",     "ebpf-v1.11-pdata-order-1.otlp",
+    "ebpf-v1.11-pdata-order-2.otlp", "ebpf-v1.11-pdata-order-3.otlp",
+    "async-profiler-alloc.otlp",     "async-profiler-cpu-threads.otlp",
+    "async-profiler-wall.otlp",      "pyroscope-java-cpu.otlp",
 };
 #define BODIES_OURS (sizeof bodies_ours / sizeof *bodies_ours)
 

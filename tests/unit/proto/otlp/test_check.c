@@ -245,8 +245,8 @@ static void real_bodies_are_clean(void **state)
 static void made_bodies_are_clean(void **state)
 {
     static const struct made shapes[] = {
-        {3, 50, 40, 30, 100, 60, false, false},   {3, 50, 40, 30, 100, 60, true, true},
-        {1, 300, 300, 60, 9000, 500, false, true}, {1, 300, 300, 60, 9000, 500, true, false},
+        {3, 50, 40, 30, 100, 60, false, false},       {3, 50, 40, 30, 100, 60, true, true},
+        {1, 300, 300, 60, 9000, 500, false, true},    {1, 300, 300, 60, 9000, 500, true, false},
         {1, 100, 900, 90, 40000, 20000, true, false}, {1, 1, 2, 1, 2, 2, false, false},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -361,7 +361,8 @@ static void mutants(void **state)
     print_message("clean %lu, alarmed %lu (falsely %lu); read: passed %lu, refused %lu\n",
                   (unsigned long)seen_clean, (unsigned long)seen_alarm, (unsigned long)seen_false,
                   (unsigned long)seen_passed, (unsigned long)seen_refused);
-    assert_true(seen_clean > 1000 && seen_alarm > 1000 && seen_passed > 1000 && seen_refused > 1000);
+    assert_true(seen_clean > 1000 && seen_alarm > 1000 && seen_passed > 1000 &&
+                seen_refused > 1000);
 }
 
 /* Long varints: ten bytes are a number, eleven are not; over 64 bits is not. */
@@ -428,9 +429,9 @@ static struct out nested_value(unsigned depth)
     }
     out_text(&kv, 1, "deep");
     out_message(&kv, 2, &any);
-    out_message(&list, 1, &kv);   /* Resource */
-    out_message(&kv, 1, &list);   /* ResourceProfiles */
-    out_message(&list, 2, &any);  /* an empty Profile in ScopeProfiles */
+    out_message(&list, 1, &kv);  /* Resource */
+    out_message(&kv, 1, &list);  /* ResourceProfiles */
+    out_message(&list, 2, &any); /* an empty Profile in ScopeProfiles */
     out_message(&kv, 2, &list);
     out_message(&body, 1, &kv);
     out_free(&any);
@@ -475,7 +476,8 @@ static void index_is_bounded(void **state)
 
 static void attributes_are_bounded(void **state)
 {
-    for (unsigned count = FLUE_OTLP_MAX_ATTRIBUTES; count <= FLUE_OTLP_MAX_ATTRIBUTES + 1; count++) {
+    for (unsigned count = FLUE_OTLP_MAX_ATTRIBUTES; count <= FLUE_OTLP_MAX_ATTRIBUTES + 1;
+         count++) {
         struct out body = {0}, rp = {0}, resource = {0}, sp = {0};
         struct flue_payload *payload;
         struct flue_otlp_report report;
@@ -533,11 +535,16 @@ static void references_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(real_bodies_are_clean), cmocka_unit_test(made_bodies_are_clean),
-        cmocka_unit_test(limits_of_stacks),      cmocka_unit_test(long_numbers),
-        cmocka_unit_test(nesting),               cmocka_unit_test(index_is_bounded),
-        cmocka_unit_test(attributes_are_bounded), cmocka_unit_test(references_are_bounded),
-        cmocka_unit_test(truncation_at_every_byte), cmocka_unit_test(mutants),
+        cmocka_unit_test(real_bodies_are_clean),
+        cmocka_unit_test(made_bodies_are_clean),
+        cmocka_unit_test(limits_of_stacks),
+        cmocka_unit_test(long_numbers),
+        cmocka_unit_test(nesting),
+        cmocka_unit_test(index_is_bounded),
+        cmocka_unit_test(attributes_are_bounded),
+        cmocka_unit_test(references_are_bounded),
+        cmocka_unit_test(truncation_at_every_byte),
+        cmocka_unit_test(mutants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

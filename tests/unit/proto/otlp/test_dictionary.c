@@ -449,18 +449,12 @@ static void empty_rows_pass_the_budget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges_real),
-        cmocka_unit_test(merge_finds_equal_rows),
-        cmocka_unit_test(merges_random),
-        cmocka_unit_test(prunes),
-        cmocka_unit_test(splits),
-        cmocka_unit_test(nothing_to_cut),
-        cmocka_unit_test(whole_is_passed),
-        cmocka_unit_test(parts_are_full),
-        cmocka_unit_test(edits_are_seen),
-        cmocka_unit_test(nothing_left_is_nothing),
-        cmocka_unit_test(account_balances),
-        cmocka_unit_test(empty_rows_pass_the_budget),
+        cmocka_unit_test(merges_real),      cmocka_unit_test(merge_finds_equal_rows),
+        cmocka_unit_test(merges_random),    cmocka_unit_test(prunes),
+        cmocka_unit_test(splits),           cmocka_unit_test(nothing_to_cut),
+        cmocka_unit_test(whole_is_passed),  cmocka_unit_test(parts_are_full),
+        cmocka_unit_test(edits_are_seen),   cmocka_unit_test(nothing_left_is_nothing),
+        cmocka_unit_test(account_balances), cmocka_unit_test(empty_rows_pass_the_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

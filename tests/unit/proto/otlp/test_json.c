@@ -1,5 +1,5 @@
-/* OTLP/JSON: what real requests say survives the way to JSON and back, and bad JSON is refused by its
- * path. */
+/* OTLP/JSON: what real requests say survives the way to JSON and back, and bad JSON is refused by
+ * its path. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,8 +92,9 @@ static void mistakes_are_named_by_path(void **state)
     char text[500];
     assert_string_equal(refused("{\"resourceProfiles\":{}}", text),
                         "resourceProfiles: expected an array, got an object");
-    assert_string_equal(refused("{\"resourceProfiles\":[{\"scopeProfiles\":[{\"profiles\":[7]}]}]}", text),
-                        "resourceProfiles[0].scopeProfiles[0].profiles[0]: expected an object, got a number");
+    assert_string_equal(
+        refused("{\"resourceProfiles\":[{\"scopeProfiles\":[{\"profiles\":[7]}]}]}", text),
+        "resourceProfiles[0].scopeProfiles[0].profiles[0]: expected an object, got a number");
     assert_string_equal(refused("{\"dictionary\":{\"linkTable\":[{},{\"traceId\":\"zz\"}]}}", text),
                         "dictionary.linkTable[1].traceId: expected an id in hex, got a string");
     assert_string_equal(refused("{\"dictionary\":{\"stringTable\":[\"\",3]}}", text),
@@ -128,15 +129,20 @@ static void expect_equal(const char *a, const char *b)
 static void forms_that_senders_use_are_equal(void **state)
 {
     /* numbers and decimal strings; original names; unknown keys; null; hex in both cases */
-    expect_equal("{\"resourceProfiles\":[{\"scopeProfiles\":[{\"profiles\":[{\"timeUnixNano\":\"12\",\"period\":3}]}]}]}",
-                 "{\"resource_profiles\":[{\"scope_profiles\":[{\"profiles\":[{\"time_unix_nano\":12,\"period\":\"3\",\"x\":[1]}],\"scope\":null}]}]}");
-    expect_equal("{\"dictionary\":{\"linkTable\":[{\"traceId\":\"0AF7651916CD43DD8448EB211C80319C\",\"spanId\":\"b7ad6b7169203331\"}]}}",
-                 "{\"dictionary\":{\"linkTable\":[{\"traceId\":\"CvdlGRbNQ92ESOshHIAxnA==\",\"spanId\":\"B7AD6B7169203331\"}]}}");
+    expect_equal("{\"resourceProfiles\":[{\"scopeProfiles\":[{\"profiles\":[{\"timeUnixNano\":"
+                 "\"12\",\"period\":3}]}]}]}",
+                 "{\"resource_profiles\":[{\"scope_profiles\":[{\"profiles\":[{\"time_unix_nano\":"
+                 "12,\"period\":\"3\",\"x\":[1]}],\"scope\":null}]}]}");
+    expect_equal("{\"dictionary\":{\"linkTable\":[{\"traceId\":"
+                 "\"0AF7651916CD43DD8448EB211C80319C\",\"spanId\":\"b7ad6b7169203331\"}]}}",
+                 "{\"dictionary\":{\"linkTable\":[{\"traceId\":\"CvdlGRbNQ92ESOshHIAxnA==\","
+                 "\"spanId\":\"B7AD6B7169203331\"}]}}");
     struct flue_block *empty = accepted("{}");
     assert_int_equal(empty->size, 0);
     flue_block_unref(empty);
     /* a zero in a oneof is there, and an empty row is a row */
-    struct flue_block *zero = accepted("{\"dictionary\":{\"attributeTable\":[{},{\"value\":{\"intValue\":\"0\"}}]}}");
+    struct flue_block *zero =
+        accepted("{\"dictionary\":{\"attributeTable\":[{},{\"value\":{\"intValue\":\"0\"}}]}}");
     static const uint8_t expected[] = {0x12, 8, 0x32, 0, 0x32, 4, 0x12, 2, 0x18, 0};
     assert_int_equal(zero->size, sizeof expected);
     assert_memory_equal(zero->data, expected, sizeof expected);
@@ -154,8 +160,8 @@ static void a_budget_ends_it(void **state)
     assert_int_equal(flue_otlp_json_read(flue_buffer_bytes(&json), 100000, &account, &body, &error),
                      FLUE_TOO_LARGE);
     for (size_t size = 0; size < json.size; size += 997) {
-        enum flue_code code = flue_otlp_json_read(flue_bytes(json.data, size), 64u << 20, &account,
-                                                  &body, &error);
+        enum flue_code code =
+            flue_otlp_json_read(flue_bytes(json.data, size), 64u << 20, &account, &body, &error);
         assert_int_equal(code, FLUE_INVALID);
     }
     struct flue_buffer small;

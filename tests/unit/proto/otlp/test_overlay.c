@@ -1,5 +1,5 @@
-/* Editing a payload: attributes against a model, and every other kind of edit, seen through the view
- * and through protobuf-c after writing. */
+/* Editing a payload: attributes against a model, and every other kind of edit, seen through the
+ * view and through protobuf-c after writing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -57,9 +57,18 @@ static const struct made three_descending = {3, 4, 5, 4, 6, 5, true, true};
 /* ---------------------------------------------------- attributes: a model */
 
 #define KEYS 12
-static const char *const names[KEYS] = {
-    "service.name", "container.id", "process.executable.name", "team", "k8s.pod.name", "a", "b",
-    "cdn.pop", "cdn.region", "zone", "x.y", ""};
+static const char *const names[KEYS] = {"service.name",
+                                        "container.id",
+                                        "process.executable.name",
+                                        "team",
+                                        "k8s.pod.name",
+                                        "a",
+                                        "b",
+                                        "cdn.pop",
+                                        "cdn.region",
+                                        "zone",
+                                        "x.y",
+                                        ""};
 
 struct model {
     bool there[3][KEYS];
@@ -81,8 +90,7 @@ static void compare(const struct flue_payload *payload, const struct model *m)
         size_t count = 0, seen = 0;
         for (size_t k = 0; k < KEYS; k++) {
             struct flue_value value;
-            bool there =
-                payload->ops->attribute_get(payload, r, flue_bytes_of(names[k]), &value);
+            bool there = payload->ops->attribute_get(payload, r, flue_bytes_of(names[k]), &value);
             size_t found = 0;
             assert_int_equal(there, m->there[r][k]);
             for (size_t i = 0; resource && i < resource->n_attributes; i++) {
@@ -123,8 +131,8 @@ static void random_edits(void **state)
             size_t r = random_next(&seed) % 3;
             if (random_next(&seed) % 4 == 0) {
                 size_t k = random_next(&seed) % KEYS;
-                assert_int_equal(
-                    p->ops->attribute_remove(p, r, flue_bytes_of(names[k]), NULL), FLUE_OK);
+                assert_int_equal(p->ops->attribute_remove(p, r, flue_bytes_of(names[k]), NULL),
+                                 FLUE_OK);
                 m.there[r][k] = false;
             } else {
                 struct flue_attribute items[6];
@@ -135,14 +143,16 @@ static void random_edits(void **state)
                     size_t k = (first + i * 5) % KEYS; /* 5 and 12 have no common divisor */
                     items[i] = (struct flue_attribute){
                         flue_bytes_of(names[k]),
-                        {.type = FLUE_VALUE_INT, .integer = (int64_t)(random_next(&seed) % 100000)}};
+                        {.type = FLUE_VALUE_INT,
+                         .integer = (int64_t)(random_next(&seed) % 100000)}};
                     if (mode == FLUE_SET_INSERT ? !m.there[r][k]
                                                 : m.there[r][k] || mode == FLUE_SET_UPSERT) {
                         m.there[r][k] = true;
                         m.value[r][k] = items[i].value.integer;
                     }
                 }
-                assert_int_equal(flue_otlp_attribute_set(&arena, items, count, &set, NULL), FLUE_OK);
+                assert_int_equal(flue_otlp_attribute_set(&arena, items, count, &set, NULL),
+                                 FLUE_OK);
                 assert_int_equal(p->ops->attributes_set(p, r, &set, mode, NULL, NULL), FLUE_OK);
             }
             if (step == 5) { /* go on in a copy; the old one must not change */
@@ -303,13 +313,13 @@ static void rows_are_appended(void **state)
         assert_int_equal(
             flue_otlp_dictionary_append(p, FLUE_OTLP_STRING, FLUE_BYTES("in p"), &index, NULL),
             FLUE_OK);
-        assert_int_equal(
-            flue_otlp_dictionary_append(copy, FLUE_OTLP_STRING, FLUE_BYTES("in copy"), &index, NULL),
-            FLUE_OK);
-        assert_int_equal(index, strings + 50);
-        assert_int_equal(flue_otlp_dictionary_replace(copy, FLUE_OTLP_STRING, 1,
-                                                      FLUE_BYTES("changed"), NULL),
+        assert_int_equal(flue_otlp_dictionary_append(copy, FLUE_OTLP_STRING, FLUE_BYTES("in copy"),
+                                                     &index, NULL),
                          FLUE_OK);
+        assert_int_equal(index, strings + 50);
+        assert_int_equal(
+            flue_otlp_dictionary_replace(copy, FLUE_OTLP_STRING, 1, FLUE_BYTES("changed"), NULL),
+            FLUE_OK);
         flue_arena_init(&arena, 1u << 20, 0);
         assert_int_equal(flue_otlp_dictionary_open(copy, &arena, &dictionary, NULL), FLUE_OK);
         assert_int_equal(dictionary.counts[FLUE_OTLP_STRING], strings + 51);
@@ -341,8 +351,8 @@ static void first_row_of_an_empty_table(void **state)
     out_message(&rp, 2, &sp);
     out_message(&body, 1, &rp);
     assert_int_equal(flue_otlp_read(block_of(body.data, body.size), &p, &report, NULL), FLUE_OK);
-    assert_int_equal(flue_otlp_dictionary_append(p, FLUE_OTLP_STRING, FLUE_BYTES("a"), &index, NULL),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_otlp_dictionary_append(p, FLUE_OTLP_STRING, FLUE_BYTES("a"), &index, NULL), FLUE_OK);
     assert_int_equal(index, 1);
     d = decoded(p);
     assert_int_equal(d->dictionary->n_string_table, 2);
@@ -381,8 +391,8 @@ static void samples_and_profiles(void **state)
             out_number(&s, 4, i);
             out_message(&encoded, 2, &s);
         }
-        assert_int_equal(
-            flue_otlp_samples_set(p, 1, flue_bytes(encoded.data, encoded.size), NULL), FLUE_OK);
+        assert_int_equal(flue_otlp_samples_set(p, 1, flue_bytes(encoded.data, encoded.size), NULL),
+                         FLUE_OK);
         assert_int_equal(flue_otlp_profile_remove(p, 0, NULL), FLUE_OK);
         assert_int_equal(flue_otlp_profile_remove(p, 0, NULL), FLUE_OK);
         assert_true(flue_otlp_profile_removed(p, 0));
@@ -543,7 +553,8 @@ static void readers_agree(void **state)
             assert_int_equal(row.key, d->dictionary->attribute_table[i]->key_strindex);
             flue_otlp_value_read(row.value, &t, &value);
             if (value.type == FLUE_VALUE_INT)
-                assert_int_equal(value.integer, d->dictionary->attribute_table[i]->value->int_value);
+                assert_int_equal(value.integer,
+                                 d->dictionary->attribute_table[i]->value->int_value);
         }
         for (size_t r = 0; r < d->n_resource_profiles; r++) {
             for (size_t s = 0; s < d->resource_profiles[r]->n_scope_profiles; s++) {

@@ -32,8 +32,8 @@ static void add_sample(struct out *profile, unsigned stack, unsigned attribute, 
 static struct out small_dictionary(void)
 {
     struct out d = {0}, row = {0}, inner = {0};
-    static const char *const strings[] = {"", "cpu", "ns", "main", "thread.name", "worker",
-                                          "service.name", "encoder"};
+    static const char *const strings[] = {"",       "cpu",          "ns",     "main", "thread.name",
+                                          "worker", "service.name", "encoder"};
     out_message(&d, 1, &row);
     out_number(&row, 4, 3);
     out_message(&d, 1, &row); /* mapping 1 */
@@ -179,15 +179,17 @@ static void empty_requests(void **state)
     assert_null(payload);
 }
 
-/* Each bad index: the Profile that reaches it goes, the other stays, and the reason names the way. */
+/* Each bad index: the Profile that reaches it goes, the other stays, and the reason names the way.
+ */
 static void bad_indices(void **state)
 {
     static const struct {
         unsigned stack, attribute, link;
         const char *reason;
     } cases[] = {
-        {2, 1, 1, "resource_profiles[0].scope_profiles[0].profiles[1].samples[3].stack_index: 2, but "
-                  "stack_table has 2 rows"},
+        {2, 1, 1,
+         "resource_profiles[0].scope_profiles[0].profiles[1].samples[3].stack_index: 2, but "
+         "stack_table has 2 rows"},
         {1, 2, 1, "profiles[1].samples[3].attribute_indices[0]: 2, but attribute_table has 2 rows"},
         {1, 1, 9, "profiles[1].samples[3].link_index: 9, but link_table has 2 rows"},
     };
@@ -240,12 +242,13 @@ static void bad_rows(void **state)
             assert_int_equal(read_body(&body, &payload, &report, &error), FLUE_INVALID);
             assert_null(payload);
             assert_int_equal(report.rejected_profiles, 2);
-            assert_string_equal(
-                error.text,
-                "resource_profiles[0].scope_profiles[0].profiles[0].samples[3].stack_index: 2, a bad "
-                "row: dictionary.stack_table[2].location_indices[0]: 2, a bad row: "
-                "dictionary.location_table[2].lines[0].function_index: 77, but function_table has 2 "
-                "rows");
+            assert_string_equal(error.text,
+                                "resource_profiles[0].scope_profiles[0].profiles[0].samples[3]."
+                                "stack_index: 2, a bad "
+                                "row: dictionary.stack_table[2].location_indices[0]: 2, a bad row: "
+                                "dictionary.location_table[2].lines[0].function_index: 77, but "
+                                "function_table has 2 "
+                                "rows");
         } else {
             Otlp__ExportProfilesServiceRequest *d;
             assert_int_equal(read_body(&body, &payload, &report, &error), FLUE_OK);
@@ -297,9 +300,9 @@ static void bad_shapes(void **state)
         body = assemble(&r);
         assert_int_equal(read_body(&body, &payload, &report, &error), FLUE_OK);
         assert_int_equal(report.rejected_profiles, 1);
-        assert_non_null(strstr(report.rejected_reason, kind == 0
-                                                           ? "samples[3]: 2 values, but 1 timestamps"
-                                                           : "neither values nor timestamps"));
+        assert_non_null(
+            strstr(report.rejected_reason, kind == 0 ? "samples[3]: 2 values, but 1 timestamps"
+                                                     : "neither values nor timestamps"));
         flue_payload_unref(payload);
     }
 }
@@ -376,8 +379,7 @@ static void broken_structure_names_the_field(void **state)
     out_number(&r.dictionary, 5, 3); /* a string as a varint */
     body = assemble(&r);
     assert_int_equal(read_body(&body, &payload, &report, &error), FLUE_INVALID);
-    assert_string_equal(error.text,
-                        "dictionary.string_table[8]: wire type 0, but the field has 2");
+    assert_string_equal(error.text, "dictionary.string_table[8]: wire type 0, but the field has 2");
     r = small();
     out_bytes(&r.resource, "\x0a\x7f", 2);
     body = assemble(&r);
@@ -576,9 +578,9 @@ static void old_layouts(void **state)
             assert_int_equal(p->n_attribute_indices, layout == FLUE_OTLP_1_8 && i == 1 ? 2 : 1);
             if (layout == FLUE_OTLP_1_8 && i == 1) {
                 Otlp__KeyValueAndUnit *row =
-                    d->dictionary->attribute_table[p->attribute_indices[0] == 1
-                                                       ? p->attribute_indices[1]
-                                                       : p->attribute_indices[0]];
+                    d->dictionary
+                        ->attribute_table[p->attribute_indices[0] == 1 ? p->attribute_indices[1]
+                                                                       : p->attribute_indices[0]];
                 assert_string_equal(d->dictionary->string_table[row->key_strindex],
                                     "pprof.profile.comment");
                 assert_int_equal(row->value->array_value->n_values, 2);

@@ -35,9 +35,8 @@ static void there_and_back(void **state)
         assert_int_equal(rejected, 300);
         assert_string_equal(message, "samples[7]: \"bad\"");
         if (!json) {
-            Otlp__ExportProfilesServiceResponse *r =
-                otlp__export_profiles_service_response__unpack(NULL, b.size,
-                                                               (const uint8_t *)b.data);
+            Otlp__ExportProfilesServiceResponse *r = otlp__export_profiles_service_response__unpack(
+                NULL, b.size, (const uint8_t *)b.data);
             assert_non_null(r);
             assert_int_equal(r->partial_success->rejected_profiles, 300);
             otlp__export_profiles_service_response__free_unpacked(r, NULL);
@@ -56,8 +55,8 @@ static void hostile_answers(void **state)
     char message[16];
     struct flue_error error;
     for (size_t i = 0; i < 3; i++)
-        assert_int_equal(flue_otlp_response_read(flue_bytes_of(broken[i]), false, &rejected, message,
-                                                 sizeof message, &error),
+        assert_int_equal(flue_otlp_response_read(flue_bytes_of(broken[i]), false, &rejected,
+                                                 message, sizeof message, &error),
                          FLUE_INVALID);
     assert_int_equal(flue_otlp_response_read(FLUE_BYTES("<html>"), true, &rejected, message,
                                              sizeof message, &error),

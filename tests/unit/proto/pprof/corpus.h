@@ -41,12 +41,12 @@ static inline struct flue_block *capture(const char *name)
 }
 
 static const char *const plain_profiles[] = {
-    "go-net-http-pprof/profile.body",     "go-net-http-pprof/heap.body",
-    "go-net-http-pprof/allocs.body",      "go-net-http-pprof/goroutine.body",
-    "go-net-http-pprof/mutex.body",       "go-net-http-pprof/block.body",
-    "go-net-http-pprof/threadcreate.body", "go-net-http-pprof/delta-heap.body",
+    "go-net-http-pprof/profile.body",         "go-net-http-pprof/heap.body",
+    "go-net-http-pprof/allocs.body",          "go-net-http-pprof/goroutine.body",
+    "go-net-http-pprof/mutex.body",           "go-net-http-pprof/block.body",
+    "go-net-http-pprof/threadcreate.body",    "go-net-http-pprof/delta-heap.body",
     "go-net-http-pprof/delta-goroutine.body", "go-net-http-pprof/delta-block.body",
-    "go-net-http-pprof/delta-mutex.body", "pyroscope-nodejs/heap.body",
+    "go-net-http-pprof/delta-mutex.body",     "pyroscope-nodejs/heap.body",
     "pyroscope-nodejs/wall-cpu-labels.body",
 };
 static const char *const pushes[] = {
@@ -55,9 +55,9 @@ static const char *const pushes[] = {
     "pyroscope-rust/cpu-tags.body",         "pyroscope-rust/memory-jemalloc.body",
 };
 static const char *const multiparts[] = {
-    "pyroscope-go/cpu-spans.body",  "pyroscope-go/memory.body",     "pyroscope-go/mutex.body",
-    "pyroscope-go/block.body",      "pyroscope-go/goroutines.body", "ddtrace-python/upload.body",
-    "dd-trace-js/upload.body",      "dd-trace-go/upload.body",
+    "pyroscope-go/cpu-spans.body", "pyroscope-go/memory.body",     "pyroscope-go/mutex.body",
+    "pyroscope-go/block.body",     "pyroscope-go/goroutines.body", "ddtrace-python/upload.body",
+    "dd-trace-js/upload.body",     "dd-trace-go/upload.body",
 };
 
 typedef void (*with_profile)(const char *name, struct flue_bytes profile, void *arg);

@@ -10,7 +10,7 @@
 #include "pprof.pb-c.h"
 #include "proto/wire/writer.h"
 
-/* ---- the corpus against protobuf-c ------------------------------------------------------------ */
+/* ---- the corpus against protobuf-c ---------------------------------------------------------- */
 
 static void judge_one(const char *name, struct flue_bytes profile, void *arg)
 {
@@ -47,16 +47,16 @@ static void judge_one(const char *name, struct flue_bytes profile, void *arg)
     struct flue_arena arena;
     struct flue_pprof_type_name *names;
     flue_arena_init(&arena, 1u << 20, 0);
-    assert_int_equal(flue_pprof_check_types(flue_block_bytes(raw), &test_limits, &again, &arena,
-                                            &names, &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_pprof_check_types(flue_block_bytes(raw), &test_limits, &again, &arena, &names, &error),
+        FLUE_OK);
     again.gzip = facts.gzip;
     assert_memory_equal(&again, &facts, sizeof facts);
     for (size_t i = 0; i < oracle->n_sample_type; i++) {
-        assert_true(flue_bytes_is(names[i].type,
-                                  oracle->string_table[oracle->sample_type[i]->type]));
-        assert_true(flue_bytes_is(names[i].unit,
-                                  oracle->string_table[oracle->sample_type[i]->unit]));
+        assert_true(
+            flue_bytes_is(names[i].type, oracle->string_table[oracle->sample_type[i]->type]));
+        assert_true(
+            flue_bytes_is(names[i].unit, oracle->string_table[oracle->sample_type[i]->unit]));
     }
     flue_arena_destroy(&arena);
     pprof__profile__free_unpacked(oracle, NULL);
@@ -73,10 +73,12 @@ static void corpus_agrees_with_protobuf(void **state)
 
 static void shared_corpus_is_taken(void **state)
 {
-    static const char *const files[] = {"pprof/large.cpu.pb.gz", "pprof/alloc_objects.pb.gz",
+    static const char *const files[] = {"pprof/large.cpu.pb.gz",
+                                        "pprof/alloc_objects.pb.gz",
                                         "pprof/wordpress-php-datadog.pprof",
                                         "labels/profile-with-labels.pb.gz",
-                                        "delta/heap.after.pprof", "delta/stress-failure.after.pprof"};
+                                        "delta/heap.after.pprof",
+                                        "delta/stress-failure.after.pprof"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[512];
         size_t count = 0;
@@ -91,7 +93,7 @@ static void shared_corpus_is_taken(void **state)
     }
 }
 
-/* ---- a small profile, built by hand ----------------------------------------------------------- */
+/* ---- a small profile, built by hand --------------------------------------------------------- */
 
 struct text {
     uint8_t data[4096];
@@ -130,16 +132,30 @@ struct recipe {
 
 static struct recipe good_recipe(void)
 {
-    return (struct recipe){.location_ids = {1, 2, 3}, .refs = {3, 1, 2}, .function_id = 1,
-                           .line_function = 1, .type = 1, .label_key = 3, .label_str = 4,
-                           .label_unit = 0, .function_name = 5, .filename = 6, .comment = 1,
-                           .default_type = 1, .mapping_id = 1, .values = 1, .packed = true,
-                           .first_string = "", .types = 1, .mapping_file = 6};
+    return (struct recipe){.location_ids = {1, 2, 3},
+                           .refs = {3, 1, 2},
+                           .function_id = 1,
+                           .line_function = 1,
+                           .type = 1,
+                           .label_key = 3,
+                           .label_str = 4,
+                           .label_unit = 0,
+                           .function_name = 5,
+                           .filename = 6,
+                           .comment = 1,
+                           .default_type = 1,
+                           .mapping_id = 1,
+                           .values = 1,
+                           .packed = true,
+                           .first_string = "",
+                           .types = 1,
+                           .mapping_file = 6};
 }
 
 static void put_strings(struct text *t, const struct recipe *r)
 {
-    static const char *const strings[] = {"cpu", "nanoseconds", "thread", "main", "encode", "e.cpp"};
+    static const char *const strings[] = {"cpu",  "nanoseconds", "thread",
+                                          "main", "encode",      "e.cpp"};
     put_text(t, 6, r->first_string);
     for (size_t i = 0; i < 6; i++)
         put_text(t, 6, strings[i]);
@@ -304,7 +320,7 @@ static void permuted_ids_are_taken(void **state)
     expect(&r, "sample[0].location_id: 4");
 }
 
-/* ---- hostile ---------------------------------------------------------------------------------- */
+/* ---- hostile -------------------------------------------------------------------------------- */
 
 static void every_truncation_is_refused_or_whole(void **state)
 {
@@ -423,11 +439,11 @@ static void mutants_agree_with_the_oracle(void **state)
         for (int changes = 1 + round % 3; changes > 0; changes--) {
             seed = seed * 6364136223846793005u + 1442695040888963407u;
             size_t at = (size_t)(seed >> 33) % raw->size;
-            copy[at] = round & 1 ? (uint8_t)(copy[at] ^ 1 << (seed >> 20 & 7))
-                                 : (uint8_t)(seed >> 24);
+            copy[at] =
+                round & 1 ? (uint8_t)(copy[at] ^ 1 << (seed >> 20 & 7)) : (uint8_t)(seed >> 24);
         }
-        bool good = flue_pprof_check(flue_bytes(copy, raw->size), &test_limits, &facts, &error) ==
-                    FLUE_OK;
+        bool good =
+            flue_pprof_check(flue_bytes(copy, raw->size), &test_limits, &facts, &error) == FLUE_OK;
         /* protobuf-c is laxer (wrong wire types and overlong tags are unknown fields to it), so the
          * check may refuse more; it must never take what the oracle finds wrong. */
         if (good && !facts.invalid_utf8 && !oracle_takes(flue_bytes(copy, raw->size)))
@@ -488,8 +504,9 @@ static void a_length_that_lies(void **state)
     struct flue_error error;
     assert_int_equal(flue_pprof_check(flue_bytes(lie, sizeof lie), &test_limits, &facts, &error),
                      FLUE_INVALID);
-    assert_int_equal(flue_pprof_check(flue_bytes(worse, sizeof worse), &test_limits, &facts, &error),
-                     FLUE_INVALID);
+    assert_int_equal(
+        flue_pprof_check(flue_bytes(worse, sizeof worse), &test_limits, &facts, &error),
+        FLUE_INVALID);
     struct flue_bytes bytes = flue_bytes(lie, sizeof lie);
     struct flue_slices slices = {&bytes, 1, 1, bytes.size};
     struct flue_block *gzip;
@@ -593,8 +610,8 @@ static void long_runs(void **state)
                 id = wrong % 2 ? rows + 1 : 0;
             end = flue_write_varint(end, id);
         }
-        uint8_t sample[600], *s = flue_write_len_field(sample, 1,
-                                                       flue_bytes(run, (size_t)(end - run)));
+        uint8_t sample[600],
+            *s = flue_write_len_field(sample, 1, flue_bytes(run, (size_t)(end - run)));
         at = flue_write_len_field(at, 2, flue_bytes(sample, (size_t)(s - sample)));
         for (uint64_t id = 1; id <= rows; id++) {
             uint8_t one[12] = {0x08}, *stop = flue_write_varint(one + 1, id);
@@ -602,8 +619,7 @@ static void long_runs(void **state)
         }
         at = flue_write_len_field(at, 6, FLUE_BYTES(""));
         b->size = (size_t)(at - b->data);
-        enum flue_code code =
-            flue_pprof_check(flue_block_bytes(b), &test_limits, &facts, &error);
+        enum flue_code code = flue_pprof_check(flue_block_bytes(b), &test_limits, &facts, &error);
         if (code != (wrong < 60 ? FLUE_INVALID : FLUE_OK))
             fail_msg("wrong id at %u: %d %s", wrong, code, error.text);
         flue_block_unref(b);

@@ -154,8 +154,8 @@ static void other_types_are_not_merged(void **state)
 /* The same program at another address, one stack in common; then its negative: nothing is left. */
 static struct flue_block *small(uint64_t start, int64_t value, int64_t time, const char *comment)
 {
-    char *strings[] = {(char *)"", (char *)"cpu", (char *)"ns", (char *)"main", (char *)"/bin/enc",
-                       (char *)"1438280a", (char *)comment};
+    char *strings[] = {(char *)"",         (char *)"cpu",      (char *)"ns",   (char *)"main",
+                       (char *)"/bin/enc", (char *)"1438280a", (char *)comment};
     Pprof__ValueType type = PPROF__VALUE_TYPE__INIT, period = PPROF__VALUE_TYPE__INIT;
     Pprof__Mapping mapping = PPROF__MAPPING__INIT;
     Pprof__Location location = PPROF__LOCATION__INIT;

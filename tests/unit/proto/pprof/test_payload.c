@@ -22,9 +22,9 @@ static struct flue_block *push_body(const char *name)
 {
     struct flue_block *gzip = capture(name), *body;
     struct flue_error error;
-    assert_int_equal(flue_inflate(FLUE_GZIP, flue_block_bytes(gzip), 64u << 20, 200, NULL, &body,
-                                  &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_inflate(FLUE_GZIP, flue_block_bytes(gzip), 64u << 20, 200, NULL, &body, &error),
+        FLUE_OK);
     flue_block_unref(gzip);
     return body;
 }
@@ -86,7 +86,7 @@ static void set_text(struct flue_payload *payload, size_t i, const char *key, co
     assert_int_equal(payload->ops->attributes_set(payload, i, &set, mode, NULL, &error), FLUE_OK);
 }
 
-/* ---- push ------------------------------------------------------------------------------------- */
+/* ---- push ----------------------------------------------------------------------------------- */
 
 static void captures_come_back_byte_for_byte(void **state)
 {
@@ -99,8 +99,8 @@ static void captures_come_back_byte_for_byte(void **state)
         assert_int_equal(again->size, body->size);
         assert_memory_equal(again->data, body->data, body->size);
         assert_int_equal(report.counts.bytes, body->size);
-        assert_string_equal(attribute_of(payload, 0, "service.name"), label_of(payload, 0,
-                                                                               "service_name"));
+        assert_string_equal(attribute_of(payload, 0, "service.name"),
+                            label_of(payload, 0, "service_name"));
         assert_null(attribute_of(payload, 0, "__name__"));
         flue_block_unref(again);
         flue_payload_unref(payload);
@@ -268,7 +268,11 @@ static void cut_strings_are_repaired(void **state)
     struct flue_error error = {0};
     struct flue_pprof_facts facts;
     raw = raw_of(flue_block_bytes(good));
-    assert_int_equal(flue_block_append(raw, B("\x32\x05" "caf\xc3!"), SIZE_MAX, &error), FLUE_OK);
+    assert_int_equal(flue_block_append(raw,
+                                       B("\x32\x05"
+                                         "caf\xc3!"),
+                                       SIZE_MAX, &error),
+                     FLUE_OK);
     add_label(series, "__name__", "process_cpu");
     add_sample(series, flue_block_bytes(raw));
     add_series(request, series);
@@ -305,9 +309,9 @@ static void json_is_the_same_request(void **state)
     struct flue_arena arena;
     struct flue_slices slices = {0};
     flue_arena_init(&arena, 1u << 20, 0);
-    assert_int_equal(flue_push_write(&arena, labels, 2, flue_block_bytes(good), B("abc"), &slices,
-                                     &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_push_write(&arena, labels, 2, flue_block_bytes(good), B("abc"), &slices, &error),
+        FLUE_OK);
     expected = flue_block_new(NULL, slices.total);
     flue_slices_copy(&slices, expected->data);
     assert_int_equal(body->size, slices.total);
@@ -323,11 +327,17 @@ static void json_is_the_same_request(void **state)
     assert_int_equal(flue_push_json_read(flue_bytes(json, size), 8192, NULL, &body, &error),
                      FLUE_TOO_LARGE);
     static const char *const bad[] = {
-        "[]", "{\"series\":{}}", "{\"series\":[7]}", "{\"series\":[{\"labels\":\"x\"}]}",
-        "{\"series\":[{\"labels\":[{\"name\":1}]}]}", "{\"series\":[{\"samples\":[[]]}]}",
+        "[]",
+        "{\"series\":{}}",
+        "{\"series\":[7]}",
+        "{\"series\":[{\"labels\":\"x\"}]}",
+        "{\"series\":[{\"labels\":[{\"name\":1}]}]}",
+        "{\"series\":[{\"samples\":[[]]}]}",
         "{\"series\":[{\"samples\":[{\"rawProfile\":\"a\"}]}]}",
         "{\"series\":[{\"samples\":[{\"rawProfile\":\"!!!!\"}]}]}",
-        "{\"series\":[{\"samples\":[{\"rawProfile\":{}}]}]}", "{} x", "nul",
+        "{\"series\":[{\"samples\":[{\"rawProfile\":{}}]}]}",
+        "{} x",
+        "nul",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (flue_push_json_read(flue_bytes_of(bad[i]), 1u << 20, NULL, &body, &error) !=
@@ -342,7 +352,7 @@ static void json_is_the_same_request(void **state)
     flue_block_unref(good);
 }
 
-/* ---- the view --------------------------------------------------------------------------------- */
+/* ---- the view ------------------------------------------------------------------------------- */
 
 static struct flue_payload *two_labels(const char *name, const char *value, const char *other,
                                        const char *other_value)
@@ -427,11 +437,20 @@ static void values_become_text(void **state)
         {{.type = FLUE_VALUE_DOUBLE, .number = 0.1}, "0.1"},
         {{.type = FLUE_VALUE_BYTES, .text = B("\x01\x02")}, "AQI="},
         /* array of one string, of two, of a map */
-        {{.type = FLUE_VALUE_COMPLEX, .text = B("\x2a\x05\x0a\x03\x0a\x01" "a")}, "a"},
         {{.type = FLUE_VALUE_COMPLEX,
-          .text = B("\x2a\x09\x0a\x03\x0a\x01" "a" "\x0a\x02\x18\x05")}, "[\"a\",5]"},
+          .text = B("\x2a\x05\x0a\x03\x0a\x01"
+                    "a")},
+         "a"},
         {{.type = FLUE_VALUE_COMPLEX,
-          .text = B("\x32\x09\x0a\x07\x0a\x01" "k" "\x12\x02\x10\x01")}, "{\"k\":true}"},
+          .text = B("\x2a\x09\x0a\x03\x0a\x01"
+                    "a"
+                    "\x0a\x02\x18\x05")},
+         "[\"a\",5]"},
+        {{.type = FLUE_VALUE_COMPLEX,
+          .text = B("\x32\x09\x0a\x07\x0a\x01"
+                    "k"
+                    "\x12\x02\x10\x01")},
+         "{\"k\":true}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct flue_bytes text = flue_label_text(&rows[i].value, &arena);
@@ -476,13 +495,14 @@ static void clones_do_not_share_edits(void **state)
     flue_payload_unref(b);
 }
 
-/* ---- merge and split -------------------------------------------------------------------------- */
+/* ---- merge and split ------------------------------------------------------------------------ */
 
 static void equal_series_become_one(void **state)
 {
     struct flue_error error;
     struct flue_payload *parts[3] = {two_labels("a", "1", "b", "2"), two_labels("b", "2", "a", "1"),
-                                     two_labels("a", "1", "b", "3")}, *whole;
+                                     two_labels("a", "1", "b", "3")},
+                        *whole;
     assert_int_equal(parts[0]->ops->merge(parts, 3, NULL, &whole, &error), FLUE_OK);
     for (int i = 0; i < 3; i++)
         flue_payload_unref(parts[i]);
@@ -546,7 +566,8 @@ static void take_part(void *arg, struct flue_payload *part, const struct flue_co
 
 static void parts_add_up(void **state)
 {
-    static const char *const names[] = {"go-net-http-pprof/heap.body", "pyroscope-nodejs/wall-cpu-labels.body",
+    static const char *const names[] = {"go-net-http-pprof/heap.body",
+                                        "pyroscope-nodejs/wall-cpu-labels.body",
                                         "go-net-http-pprof/allocs.body"};
     struct flue_payload *singles[3], *whole;
     struct flue_error error = {0};
@@ -570,9 +591,8 @@ static void parts_add_up(void **state)
     const struct flue_counts total = {3, expected.samples, 100003};
     for (uint64_t max = 1; max < 200; max += max < 4 ? 1 : 41) {
         struct parts parts = {0};
-        assert_int_equal(whole->ops->split(whole, max, false, &total, NULL, take_part, &parts,
-                                           &error),
-                         FLUE_OK);
+        assert_int_equal(
+            whole->ops->split(whole, max, false, &total, NULL, take_part, &parts, &error), FLUE_OK);
         assert_true(parts.max_samples <= max);
         assert_int_equal(parts.samples, expected.samples);
         assert_memory_equal(parts.totals, expected.totals, sizeof parts.totals);
@@ -580,9 +600,8 @@ static void parts_add_up(void **state)
     }
     for (size_t max = 600; max < 20000; max += 1500) {
         struct parts parts = {0};
-        assert_int_equal(whole->ops->split(whole, max, true, &total, NULL, take_part, &parts,
-                                           &error),
-                         FLUE_OK);
+        assert_int_equal(
+            whole->ops->split(whole, max, true, &total, NULL, take_part, &parts, &error), FLUE_OK);
         assert_int_equal(parts.samples, expected.samples);
         assert_memory_equal(parts.totals, expected.totals, sizeof parts.totals);
         assert_memory_equal(&parts.sum, &total, sizeof total);
@@ -592,7 +611,7 @@ static void parts_add_up(void **state)
     flue_payload_unref(whole);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 static void encode_is_the_inverse(const char *name, struct flue_bytes profile, void *arg)
 {
@@ -605,9 +624,9 @@ static void encode_is_the_inverse(const char *name, struct flue_bytes profile, v
     flue_arena_init(&scratch, 64u << 20, 0);
     if (flue_pprof_decode(flue_block_bytes(raw), &arena, &document, &error) != FLUE_OK)
         fail_msg("%s: %s", name, error.text);
-    assert_int_equal(flue_pprof_encode(&document, 0, document.sample_count, &scratch, NULL, &out,
-                                       &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_pprof_encode(&document, 0, document.sample_count, &scratch, NULL, &out, &error),
+        FLUE_OK);
     assert_int_equal(flue_pprof_check(flue_block_bytes(out), &test_limits, &facts, &error),
                      FLUE_OK);
     assert_int_equal(flue_pprof_decode(flue_block_bytes(out), &arena, &again, &error), FLUE_OK);
@@ -632,9 +651,9 @@ static void encode_is_the_inverse(const char *name, struct flue_bytes profile, v
                 const struct flue_pprof_line *xa = &document.lines[la->first_line + k];
                 const struct flue_pprof_line *xb = &again.lines[lb->first_line + k];
                 assert_int_equal(xa->line, xb->line);
-                assert_true(flue_bytes_equal(
-                    document.strings[document.functions[xa->function].name],
-                    again.strings[again.functions[xb->function].name]));
+                assert_true(
+                    flue_bytes_equal(document.strings[document.functions[xa->function].name],
+                                     again.strings[again.functions[xb->function].name]));
             }
         }
         for (uint32_t j = 0; j < a->label_count; j++) {

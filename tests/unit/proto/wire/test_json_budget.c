@@ -44,8 +44,8 @@ static void repeated(const char *open, const char *unit, const char *close, size
             size += (size_t)snprintf(text + size, room - size, "%.*s%zx%s%s", (int)(mark - unit),
                                      unit, i, mark + 1, i + 1 < count ? "," : "");
         else
-            size += (size_t)snprintf(text + size, room - size, "%s%s", unit,
-                                     i + 1 < count ? "," : "");
+            size +=
+                (size_t)snprintf(text + size, room - size, "%s%s", unit, i + 1 < count ? "," : "");
     }
     size += (size_t)snprintf(text + size, room - size, "%s", close);
     holds(text, size);

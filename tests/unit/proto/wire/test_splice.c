@@ -48,8 +48,8 @@ static void edit(struct scene *s, unsigned depth, size_t base, size_t from, size
     out_bytes(wanted, with, size);
 }
 
-/* Content of a message. Positions of steps are within it; the caller moves them. Returns whether its
- * size has changed. */
+/* Content of a message. Positions of steps are within it; the caller moves them. Returns whether
+ * its size has changed. */
 static void content(struct scene *s, struct out *original, struct out *wanted, unsigned depth)
 {
     unsigned pieces = pick(s, 6);
@@ -84,12 +84,11 @@ static void content(struct scene *s, struct out *original, struct out *wanted, u
                 s->steps[k].to += (uint32_t)start;
                 s->steps[k].start += (uint32_t)start;
             }
-            s->steps[me] = (struct flue_splice_step){
-                .message = true,
-                .inside = (uint8_t)depth,
-                .from = (uint32_t)(original->size + tag_at),
-                .start = (uint32_t)start,
-                .to = (uint32_t)(start + inner.size)};
+            s->steps[me] = (struct flue_splice_step){.message = true,
+                                                     .inside = (uint8_t)depth,
+                                                     .from = (uint32_t)(original->size + tag_at),
+                                                     .start = (uint32_t)start,
+                                                     .to = (uint32_t)(start + inner.size)};
             out_bytes(original, head.data, head.size);
             out_bytes(original, inner.data, inner.size);
             if (inner.size == inner_wanted.size) {
@@ -180,8 +179,11 @@ static void disorder_is_refused(void **state)
     assert_int_equal(flue_splice_measure(10, beyond, 1, &ok), 0);
     assert_false(ok);
     for (unsigned i = 0; i <= FLUE_SPLICE_DEPTH; i++)
-        deep[i] = (struct flue_splice_step){.message = true, .inside = (uint8_t)i, .from = 2 * i + 1,
-                                            .start = 2 * i + 2, .to = 1000};
+        deep[i] = (struct flue_splice_step){.message = true,
+                                            .inside = (uint8_t)i,
+                                            .from = 2 * i + 1,
+                                            .start = 2 * i + 2,
+                                            .to = 1000};
     assert_int_equal(flue_splice_measure(1000, deep, FLUE_SPLICE_DEPTH, &ok), 1000);
     assert_true(ok);
     assert_int_equal(flue_splice_measure(1000, deep, FLUE_SPLICE_DEPTH + 1, &ok), 0);

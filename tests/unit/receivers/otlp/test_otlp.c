@@ -552,8 +552,7 @@ static void grpc_begin(struct flue_loop *loop, void *arg)
         (struct flue_header){FLUE_BYTES("content-type"), FLUE_BYTES("application/grpc")};
     g->headers[1] = (struct flue_header){FLUE_BYTES("te"), FLUE_BYTES("trailers")};
     g->headers[2] = (struct flue_header){FLUE_BYTES("grpc-timeout"), flue_bytes_of(g->timeout)};
-    g->headers[3] =
-        (struct flue_header){FLUE_BYTES("x-scope-orgid"), flue_bytes_of(g->tenant)};
+    g->headers[3] = (struct flue_header){FLUE_BYTES("x-scope-orgid"), flue_bytes_of(g->tenant)};
     g->call = (struct flue_call){.client = g->client,
                                  .method = FLUE_BYTES("POST"),
                                  .path = flue_bytes_of(g->path),
@@ -570,8 +569,8 @@ static void grpc_end(struct flue_loop *loop, void *arg)
     flue_client_destroy(((struct grpc_call *)arg)->client);
 }
 
-static void grpc_of(struct bench *bench, struct grpc_call *g, const char *version,
-                    const char *json, const char *tenant)
+static void grpc_of(struct bench *bench, struct grpc_call *g, const char *version, const char *json,
+                    const char *tenant)
 {
     char path[128];
     memset(g, 0, sizeof *g);

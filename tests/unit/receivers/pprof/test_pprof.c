@@ -52,8 +52,7 @@ static void captures_pass_byte_for_byte(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct flue_block *body = recorded_body(rows[i].capture);
         sink_reset(SINK_TAKES);
-        struct answer answer =
-            ask(POST("?service.name=enc+1&pop=%61ms1"), flue_block_bytes(body));
+        struct answer answer = ask(POST("?service.name=enc+1&pop=%61ms1"), flue_block_bytes(body));
         expect(answer, 204, NULL);
         has_label(rows[i].name);
         has_label("service_name=enc 1\n");
@@ -71,7 +70,8 @@ static void headers_name_what_the_query_does_not(void **state)
     struct flue_block *body = recorded_body("go-net-http-pprof/heap.body");
     sink_reset(SINK_TAKES);
     expect(ask(POST("?cdn.pop=query&__name__=mine") "\r\nx-service: from-header\r\nX-Pop: header"
-                    "\r\nX-Other: no\r\nX-Scope-OrgID: team-a", flue_block_bytes(body)),
+                                                    "\r\nX-Other: no\r\nX-Scope-OrgID: team-a",
+               flue_block_bytes(body)),
            204, NULL);
     has_label("__name__=mine\n");
     has_label("service_name=from-header\n");
@@ -187,9 +187,9 @@ static void odd_queries(void **state)
     char many[1000] = "";
     for (int i = 0; i <= FLUE_PPROF_MAX_ATTRIBUTES; i++)
         snprintf(many + strlen(many), sizeof many - strlen(many), "k%d=v&", i);
-    assert_int_equal(flue_pprof_attributes_read(flue_bytes_of(many), &none, NULL, 0, &arena, &out,
-                                                &error),
-                     FLUE_INVALID);
+    assert_int_equal(
+        flue_pprof_attributes_read(flue_bytes_of(many), &none, NULL, 0, &arena, &out, &error),
+        FLUE_INVALID);
     flue_arena_destroy(&arena);
 }
 
@@ -207,7 +207,8 @@ static void other_blocks_are_named_as_unknown(void **state)
         struct flue_buffer text;
         snprintf(source, sizeof source,
                  "yaml:{receivers: {pprof: {%s}}, exporters: {sink: {}}, service: {pipelines: "
-                 "{profiles: {receivers: [pprof], exporters: [sink]}}}}", blocks[i]);
+                 "{profiles: {receivers: [pprof], exporters: [sink]}}}}",
+                 blocks[i]);
         const char *configs[] = {source};
         struct flue_sources sources = {.configs = configs, .config_count = 1};
         assert_int_equal(flue_configuration_load(&sources, registry, &bad, NULL), FLUE_OK);

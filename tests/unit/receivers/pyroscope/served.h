@@ -1,5 +1,5 @@
-/* served.h: a receiver behind a real listener, a sink behind it that remembers what came, and a small
- * blocking client. For the tests of receivers whose payloads are pprof. */
+/* served.h: a receiver behind a real listener, a sink behind it that remembers what came, and a
+ * small blocking client. For the tests of receivers whose payloads are pprof. */
 #ifndef TESTS_RECEIVERS_SERVED_H
 #define TESTS_RECEIVERS_SERVED_H
 
@@ -20,7 +20,7 @@
 #include "collector/service/service.h"
 #include "proto/pprof/pprof.h"
 
-/* ---- the sink --------------------------------------------------------------------------------- */
+/* ---- the sink ------------------------------------------------------------------------------- */
 
 enum sink_mode { SINK_TAKES, SINK_IS_FULL, SINK_REFUSES };
 
@@ -94,9 +94,17 @@ static void sink_destroy(void *instance)
 
 static const struct flue_field sink_fields[] = {FLUE_FIELDS_END};
 static const struct flue_component sink_component = {
-    .kind = FLUE_EXPORTER, .name = "sink", .signals = FLUE_PROFILES, .no_queue = true,
-    .no_timeout = true, .summary = "remembers", .config_size = 1, .fields = sink_fields,
-    .create = sink_create, .send = sink_send, .destroy = sink_destroy,
+    .kind = FLUE_EXPORTER,
+    .name = "sink",
+    .signals = FLUE_PROFILES,
+    .no_queue = true,
+    .no_timeout = true,
+    .summary = "remembers",
+    .config_size = 1,
+    .fields = sink_fields,
+    .create = sink_create,
+    .send = sink_send,
+    .destroy = sink_destroy,
 };
 
 static void sink_reset(enum sink_mode mode)
@@ -110,7 +118,7 @@ static void sink_reset(enum sink_mode mode)
     pthread_mutex_unlock(&sink.lock);
 }
 
-/* ---- the service ------------------------------------------------------------------------------ */
+/* ---- the service ---------------------------------------------------------------------------- */
 
 static struct flue_configuration *configuration;
 static struct flue_service *service;
@@ -127,7 +135,8 @@ static void serve(const struct flue_component *component, const char *receiver,
     struct flue_error error = {0};
     snprintf(source, sizeof source,
              "yaml:{receivers: {%s}, exporters: {sink: {}}, service: {telemetry: {metrics: "
-             "{readers: [{pull: {exporter: {prometheus: {host: localhost, port: 0}}}}]}}, pipelines: {profiles: {receivers: [%s], exporters: [sink]}}}}",
+             "{readers: [{pull: {exporter: {prometheus: {host: localhost, port: 0}}}}]}}, "
+             "pipelines: {profiles: {receivers: [%s], exporters: [sink]}}}}",
              receiver, component->name);
     const char *configs[] = {source};
     struct flue_sources sources = {.configs = configs, .config_count = 1};
@@ -164,12 +173,12 @@ static void unserve(void)
     flue_configuration_destroy(configuration);
 }
 
-/* ---- the client ------------------------------------------------------------------------------- */
+/* ---- the client ----------------------------------------------------------------------------- */
 
 struct answer {
     unsigned status;
     char text[65536]; /* headers and body */
-    size_t body;     /* where it begins */
+    size_t body;      /* where it begins */
 };
 
 /* `head`: request line and headers without the blank line; Content-Length and Connection are added.

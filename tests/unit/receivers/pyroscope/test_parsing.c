@@ -19,7 +19,7 @@
 
 static const struct flue_pprof_limits limits = {16u << 20, 200};
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 static void good_name(const char *text, const char *expected)
 {
@@ -106,7 +106,7 @@ static void times(void **state)
     assert_int_equal(flue_ingest_time(B("9999999999999999999"), now), now);
 }
 
-/* ---- forms ------------------------------------------------------------------------------------ */
+/* ---- forms ---------------------------------------------------------------------------------- */
 
 #define PART(name) "\r\nContent-Disposition: form-data; name=\"" name "\"; filename=\"f\"\r\n\r\n"
 
@@ -115,24 +115,24 @@ static void forms(void **state)
     struct flue_multipart form;
     struct flue_error error;
     struct flue_bytes type = B("multipart/form-data; charset=x; boundary=\"b-1\"");
-    struct flue_bytes body =
-        B("--b-1" PART("profile") "\x1f\x8b\r\n--b-\r\nx\r\n--b-1" PART("empty") "\r\n--b-1\r\n"
-          "content-disposition: form-data; filename=\"a; name=x\"; name=third\r\n"
-          "Content-Type: application/json\r\n\r\n{}\r\n--b-1--\r\nepilogue");
+    struct flue_bytes body = B("--b-1" PART("profile") "\x1f\x8b\r\n--b-\r\nx\r\n--b-1" PART(
+        "empty") "\r\n--b-1\r\n"
+                 "content-disposition: form-data; filename=\"a; name=x\"; name=third\r\n"
+                 "Content-Type: application/json\r\n\r\n{}\r\n--b-1--\r\nepilogue");
     assert_int_equal(flue_multipart_read(type, body, &form, &error), FLUE_OK);
     assert_int_equal(form.count, 3);
-    assert_true(flue_bytes_is(flue_multipart_part(&form, "profile")->content,
-                              "\x1f\x8b\r\n--b-\r\nx"));
+    assert_true(
+        flue_bytes_is(flue_multipart_part(&form, "profile")->content, "\x1f\x8b\r\n--b-\r\nx"));
     assert_int_equal(flue_multipart_part(&form, "empty")->content.size, 0);
     assert_true(flue_bytes_is(flue_multipart_part(&form, "third")->content, "{}"));
     assert_true(flue_multipart_part(&form, "third")->file);
-    assert_true(flue_bytes_is(flue_multipart_part(&form, "third")->content_type,
-                              "application/json"));
+    assert_true(
+        flue_bytes_is(flue_multipart_part(&form, "third")->content_type, "application/json"));
     assert_null(flue_multipart_part(&form, "x"));
 
     /* cut anywhere before the closing "--": refused; a copy, so that a read beyond is seen */
-    size_t whole = (size_t)((const uint8_t *)memmem(body.data, body.size, "--b-1--", 7) + 7 -
-                            body.data);
+    size_t whole =
+        (size_t)((const uint8_t *)memmem(body.data, body.size, "--b-1--", 7) + 7 - body.data);
     for (size_t size = 0; size < whole; size++) {
         uint8_t *copy = malloc(size ? size : 1);
         memcpy(copy, body.data, size);
@@ -152,9 +152,9 @@ static void forms(void **state)
         {"multipart/form-data; boundary=b", "--b\r\nno colon\r\n\r\nx\r\n--b--"},
         {"multipart/form-data; boundary=b",
          "--b\r\nContent-Disposition: form-data; name=\"\"\r\n\r\nx\r\n--b--"},
-        {"multipart/form-data; boundary=b",
-         "--b\r\nContent-Disposition: form-data; name=a\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-         "x\r\n--b--"},
+        {"multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; "
+                                            "name=a\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+                                            "x\r\n--b--"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (flue_multipart_read(flue_bytes_of(bad[i].type), flue_bytes_of(bad[i].body), &form,
@@ -172,7 +172,8 @@ static void forms(void **state)
 static void formats(void **state)
 {
     const char *name = NULL;
-    struct flue_bytes form = B("multipart/form-data; boundary=x"), none = B(""), gzip = B("\x1f\x8b");
+    struct flue_bytes form = B("multipart/form-data; boundary=x"), none = B(""),
+                      gzip = B("\x1f\x8b");
     assert_int_equal(flue_ingest_format(none, form, none, &name), FLUE_INGEST_MULTIPART);
     assert_int_equal(flue_ingest_format(B("pprof"), form, none, &name), FLUE_INGEST_MULTIPART);
     assert_int_equal(flue_ingest_format(B("pprof"), none, none, &name), FLUE_INGEST_PPROF);
@@ -187,7 +188,7 @@ static void formats(void **state)
     assert_string_equal(name, "tree");
 }
 
-/* ---- trusted ---------------------------------------------------------------------------------- */
+/* ---- trusted -------------------------------------------------------------------------------- */
 
 static void hops(void **state)
 {
@@ -200,11 +201,16 @@ static void hops(void **state)
     static const struct {
         const char *peer;
         bool trusted;
-    } rows[] = {{"10.255.0.1:4", true},      {"11.0.0.1:4", false},
-                {"192.168.1.7:1", true},     {"192.168.1.8:1", false},
-                {"[fd0f::1]:80", true},      {"[fd10::1]:80", false},
-                {"[::ffff:10.1.1.1]:9", true}, {"unix", true},
-                {"", false},                 {"nonsense", false}};
+    } rows[] = {{"10.255.0.1:4", true},
+                {"11.0.0.1:4", false},
+                {"192.168.1.7:1", true},
+                {"192.168.1.8:1", false},
+                {"[fd0f::1]:80", true},
+                {"[fd10::1]:80", false},
+                {"[::ffff:10.1.1.1]:9", true},
+                {"unix", true},
+                {"", false},
+                {"nonsense", false}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (flue_is_trusted(&trusted, rows[i].peer) != rows[i].trusted)
             fail_msg("%s", rows[i].peer);
@@ -215,13 +221,13 @@ static void hops(void **state)
     flue_arena_destroy(&arena);
     struct flue_trusted_net net;
     bool unix_socket;
-    static const char *const bad[] = {"10.0.0.0/33", "fd00::/129", "10.0.0", "host", "", "10.0.0.0/",
-                                      "10.0.0.0/-1"};
+    static const char *const bad[] = {"10.0.0.0/33", "fd00::/129", "10.0.0", "host", "",
+                                      "10.0.0.0/",   "10.0.0.0/-1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(flue_trusted_parse(bad[i], &net, &unix_socket));
 }
 
-/* ---- old clients ------------------------------------------------------------------------------ */
+/* ---- old clients ---------------------------------------------------------------------------- */
 
 static const char *const strings[] = {"", "cpu-time", "ns", "run", "a.py", "/abs.py", "idle"};
 
@@ -278,8 +284,8 @@ static struct flue_block *scripted(uint64_t function_id, int64_t time)
 static Pprof__Profile *ingested(const char *spy, uint64_t function_id, int64_t time,
                                 struct flue_payload **payload)
 {
-    struct flue_ingest ingest = {.spy = flue_bytes_of(spy), .limits = limits,
-                                 .from_ns = 1795239267000000000u};
+    struct flue_ingest ingest = {
+        .spy = flue_bytes_of(spy), .limits = limits, .from_ns = 1795239267000000000u};
     struct flue_ingest_result result;
     struct flue_error error = {0};
     struct flue_block *block = scripted(function_id, time);

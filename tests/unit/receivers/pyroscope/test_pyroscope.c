@@ -1,5 +1,5 @@
-/* The receiver behind a real listener: every recorded upload of Pyroscope's clients, and every answer
- * that Pyroscope gives, by status and body. */
+/* The receiver behind a real listener: every recorded upload of Pyroscope's clients, and every
+ * answer that Pyroscope gives, by status and body. */
 #include "served.h"
 
 #include "collector/base/codec.h"
@@ -48,7 +48,7 @@ static void has_label(const char *label)
         fail_msg("no %s in\n%s", label, sink.labels);
 }
 
-/* ---- recorded clients ------------------------------------------------------------------------- */
+/* ---- recorded clients ----------------------------------------------------------------------- */
 
 static void go_uploads(void **state)
 {
@@ -114,7 +114,8 @@ static void pushes_of_python_and_rust(void **state)
         {"pyroscope-python/cpu-tags", 1, "__name__=process_cpu\n"},
         {"pyroscope-python/cpu-and-memory", 2, "__name__=memory\n"},
         {"pyroscope-python/cpu-otel-spans", 1, "process.runtime.name=cpython\n"},
-        {"pyroscope-python/stack-cpu-and-memory", 2, "otel.scope.name=com.grafana.pyroscope/python"},
+        {"pyroscope-python/stack-cpu-and-memory", 2,
+         "otel.scope.name=com.grafana.pyroscope/python"},
         {"pyroscope-rust/cpu-tags", 1, "service_name="},
         {"pyroscope-rust/memory-jemalloc", 1, "__name__=memory\n"},
     };
@@ -138,7 +139,7 @@ static void java_is_told_what_is_taken(void **state)
     assert_int_equal(sink.batches, 0);
 }
 
-/* ---- /ingest ---------------------------------------------------------------------------------- */
+/* ---- /ingest -------------------------------------------------------------------------------- */
 
 static void folded_text(void **state)
 {
@@ -250,13 +251,14 @@ static void multipart_mistakes(void **state)
                                 "filename=\"x\"\r\n\r\nx\r\n--b\r\nContent-Disposition: form-data; "
                                 "name=\"prev_profile\"; filename=\"x\"\r\n\r\ny\r\n--b--\r\n")),
            422, "unsupported client version");
-    expect(ask(FORM, FLUE_BYTES("--b\r\nContent-Disposition: form-data; name=\"profile\"\r\n\r\nx")),
-           422, "does not end with the boundary");
+    expect(
+        ask(FORM, FLUE_BYTES("--b\r\nContent-Disposition: form-data; name=\"profile\"\r\n\r\nx")),
+        422, "does not end with the boundary");
     expect(ask(FORM, FLUE_BYTES("")), 422, "does not begin");
     assert_int_equal(sink.batches, 0);
 }
 
-/* ---- push ------------------------------------------------------------------------------------- */
+/* ---- push ----------------------------------------------------------------------------------- */
 
 static size_t put(uint8_t *at, unsigned field, const void *data, size_t size)
 {
@@ -296,7 +298,8 @@ static void push_in_part(void **state)
     sink_reset(SINK_TAKES);
     expect(ask(PUSH "\r\nContent-Type: application/proto", flue_bytes(request, size)), 400,
            "\"code\":\"invalid_argument\"");
-    expect(ask(PUSH "\r\nContent-Type: application/proto", FLUE_BYTES("")), 400, "invalid_argument");
+    expect(ask(PUSH "\r\nContent-Type: application/proto", FLUE_BYTES("")), 400,
+           "invalid_argument");
     expect(ask(PUSH "\r\nContent-Type: application/json", FLUE_BYTES("{\"series\":[]}")), 400,
            "no profiles received");
     expect(ask(PUSH "\r\nContent-Type: application/json", FLUE_BYTES("{")), 400, "JSON: line 1");
@@ -317,8 +320,7 @@ static void push_in_part(void **state)
 static void push_json(void **state)
 {
     struct flue_block *good = recorded_body("go-net-http-pprof/threadcreate.body");
-    static const char digits[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char json[4000] = "{\"series\":[{\"labels\":[{\"name\":\"__name__\",\"value\":\"threads\"}],"
                       "\"samples\":[{\"rawProfile\":\"";
     size_t at = strlen(json);
