@@ -17,6 +17,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes long under a sanitizer")
+    config.addinivalue_line("markers", "resident: looks at resident memory, which a sanitizer's allocator keeps")
 
 
 @pytest.fixture(scope="session")

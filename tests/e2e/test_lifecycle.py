@@ -197,6 +197,7 @@ def resident_kb(daemon):
 
 
 @pytest.mark.slow
+@pytest.mark.resident
 def test_memory_goes_back_when_it_is_over(flue):
     port = free_port()
     daemon = flue(f"""
