@@ -95,7 +95,6 @@ struct pyroscope {
     size_t tenant_header; /* where it stands in `headers`, or header_count */
     int level;
     struct flue_metric *pushes, *trimmed;
-    struct flue_metrics *metrics;
 };
 
 /* ---- configuration -------------------------------------------------------------------------- */
@@ -163,7 +162,6 @@ static enum flue_code pyroscope_create(const struct flue_create *create, void **
     p->config = config;
     p->id = create->id;
     p->loops = create->loops;
-    p->metrics = create->metrics;
     p->senders = flue_arena_zalloc(create->arena, create->loops->count, sizeof *p->senders);
     p->moments = flue_arena_zalloc(create->arena, 1, sizeof *p->moments);
     keep = flue_arena_zalloc(create->arena, config->sample_attributes.count + 1, sizeof *keep);
@@ -369,15 +367,13 @@ static void end_part(struct flue_parcel_part *part, const struct flue_error *err
         part->status = FLUE_PART_SENT;
         sender->healthy = true;
     } else if (flue_code_facts(error->code)->retryable) {
-        uint32_t later = parcel->failure.retry_after_ms;
+        uint32_t later = parcel->failure.retry_after_ms; /* the longest that any part was told */
         sender->healthy = false;
         part->status = FLUE_PART_AGAIN;
         if (!parcel->failure.code || !flue_code_facts(parcel->failure.code)->retryable)
             parcel->failure = *error;
-        if (later > parcel->failure.retry_after_ms)
-            parcel->failure.retry_after_ms = later;
-        if (error->retry_after_ms > parcel->failure.retry_after_ms)
-            parcel->failure.retry_after_ms = error->retry_after_ms;
+        parcel->failure.retry_after_ms =
+            later > error->retry_after_ms ? later : error->retry_after_ms;
     } else {
         part->status = FLUE_PART_REFUSED;
         parcel->rejected.profiles += part->counts.profiles;
@@ -409,7 +405,7 @@ static void on_answer(struct flue_call *call)
 }
 
 /* Made once for an parcel: the exporter's, and the tenant that the profile came with. */
-static bool make_item_headers(struct flue_parcel *parcel, const struct pyroscope *p)
+static bool make_parcel_headers(struct flue_parcel *parcel, const struct pyroscope *p)
 {
     struct flue_header *headers;
 
@@ -435,7 +431,7 @@ static void transmit(struct push *push)
     struct sender *sender = parcel->sender;
     struct flue_error error = {0};
 
-    if ((!parcel->headers && !make_item_headers(parcel, sender->owner)) ||
+    if ((!parcel->headers && !make_parcel_headers(parcel, sender->owner)) ||
         (!part->body.count &&
          flue_push_write(&parcel->arena, part->labels.items, part->labels.count, part->profile,
                          part->id, &part->body, &error))) {
