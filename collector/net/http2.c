@@ -67,6 +67,8 @@ static void terminate(struct session *session, uint32_t code)
 static void count_control(struct flue_connection *connection)
 {
     struct session *session = session_of(connection);
+    if (session->terminated)
+        return; /* the rest of what was read with it; said once */
     uint64_t now = flue_monotonic_ns();
     session->calm += (int64_t)((now - session->calm_at) / (SECOND_NS / CALM_PER_SECOND));
     session->calm_at = now - (now - session->calm_at) % (SECOND_NS / CALM_PER_SECOND);

@@ -420,17 +420,21 @@ static void test_back_pressure(void **state)
     start(&config);
     flue_account_charge_always(&h.account, 2000);
     const char *const length[] = {"content-length", "12582912", NULL};
-    int32_t id = h2_request(&peer, "/echo", body, size, false, length);
-    atomic_store(&h.account.soft, 20 << 20);
+    int32_t id = h2_request(&peer, "/echo", NULL, 0, true, length);
+    struct h2_stream *stream = h2_of(&peer, id);
     H2_AWAIT(&peer, h.heads == 1);
-    atomic_store(&h.account.soft, 1000); /* admitted; now over */
+    atomic_store(&h.account.soft, 1000); /* admitted with nothing of its body; now over */
+    stream->send = body;
+    stream->send_size = size;
+    stream->send_open = false;
+    assert_int_equal(nghttp2_session_resume_data(peer.session, id), 0);
     uint64_t until = flue_monotonic_ns() + 300 * MS;
     while (flue_monotonic_ns() < until)
         h2_turn(&peer, 5);
-    assert_true(h2_of(&peer, id)->send_size > 4 << 20); /* it waits */
+    assert_true(stream->send_size > 4 << 20); /* it waits */
     atomic_store(&h.account.soft, 0);
-    H2_AWAIT(&peer, h2_of(&peer, id)->closed);
-    assert_int_equal(h2_of(&peer, id)->body_size, size);
+    H2_AWAIT(&peer, stream->closed);
+    assert_int_equal(stream->body_size, size);
     flue_account_release(&h.account, 2000);
     free(body);
     stop();
