@@ -34,6 +34,7 @@ enum flue_stability { FLUE_DEVELOPMENT, FLUE_ALPHA, FLUE_BETA, FLUE_STABLE };
 
 struct flue_server_set; /* net/server.h: listeners shared by receivers */
 struct flue_budget;
+struct flue_storage_queue; /* storage/storage.h */
 
 /* What create gets; lives as long as the instance. */
 struct flue_create {
@@ -46,6 +47,8 @@ struct flue_create {
     struct flue_arena *arena; /* lives as long as the instance; start-up only */
     struct flue_server_set *servers;
     struct flue_budget *budget;
+    /* EXPORTER: its place in the log of sending_queue.storage, for notes; NULL without one. */
+    struct flue_storage_queue *storage;
     /* RECEIVER: where to push, per signal; NULL when no pipeline of that signal names it. */
     struct flue_consumer *profiles;
     /* PROCESSOR: the account and id of its pipeline. */
@@ -77,6 +80,9 @@ struct flue_component {
      * sending_queue, retry_on_failure, timeout unless set. */
     bool no_queue;       /* debug, nop, file: neither queue nor retry keys */
     bool no_timeout;     /* queue and retry, but no `timeout` key of the engine */
+    /* EXPORTER: with sending_queue.storage all items are sent on one loop, whichever received them
+     * (roll-up of many items into one object). Without storage items stay on their loops. */
+    bool single_loop;
     int64_t timeout_def; /* ns; 0: 5 s */
 
     void (*check)(const void *config, struct flue_check *check); /* may be NULL */

@@ -23,6 +23,7 @@ struct flue_send {
     struct flue_batch *batch; /* immutable */
     struct flue_loop *loop;
     unsigned attempt; /* 0 for the first */
+    uint64_t record;  /* its id in the durable queue, the same after a restart; 0: memory only */
     uint64_t
         deadline_ns; /* of this attempt: `timeout`, or the caller's if that is earlier; 0: none */
     void *state;     /* the exporter's; freed by free_state when the item ends */
@@ -50,6 +51,14 @@ void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict);
  * gives its place among num_consumers back, so that the engine goes on to the next. Once per item;
  * later calls do nothing. */
 void flue_send_free_place(struct flue_send *send);
+/* For exporters that gather many items into one object. Only with a record: gives the memory of the
+ * batch back (send->batch becomes NULL) while the item waits, and reads it again; `loaded` once, on
+ * the send's loop, never from within. Other than FLUE_OK: FLUE_INVALID (the record is damaged: drop
+ * it) or not now. */
+void flue_send_park(struct flue_send *send);
+void flue_send_load(struct flue_send *send,
+                    void (*loaded)(struct flue_send *send, enum flue_code code,
+                                   const struct flue_error *error));
 /* SENT with nothing rejected. */
 void flue_send_ok(struct flue_send *send);
 /* RETRY or DROP by flue_code_facts(error->code)->retryable. */
