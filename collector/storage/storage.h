@@ -15,8 +15,9 @@
  * and the segment is given up: it is never synced again as if nothing had happened; what was
  * acknowledged before in it stays readable.
  *
- * Threads: open, queue, close on the main thread while the loops do not run. Everything else on any
- * loop; callbacks come on the loop that is given. Nothing here blocks a loop.
+ * Threads: new, start, open, queue, close on the main thread while the loops do not run. Everything
+ * else on any loop; callbacks come on the loop that is given. Nothing here blocks a loop: two
+ * threads of the log's own write and read, so that a slow disk holds nothing but the log.
  *
  * Facts: reference figures of segment logs against LMDB and SQLite are in docs/performance.md.
  */
@@ -39,8 +40,20 @@ struct flue_storage_config {
     int64_t timeout;       /* ns to wait for the lock of the folder at start */
 };
 
-/* Recovers what is there. Refuses a folder that another process holds, or whose version it does not
- * know. Damaged records are set aside and counted, never delivered. */
+/* In memory alone, so that `flue validate` may make it and the extension's create returns it: the
+ * instance of a file_storage IS the struct flue_storage. Main thread. */
+enum flue_code flue_storage_new(const struct flue_storage_config *config, const char *id,
+                                struct flue_loops *loops, struct flue_metrics *metrics,
+                                struct flue_storage **out, struct flue_error *error);
+/* Recovers what is there and starts the threads; once, later calls do nothing. Whoever comes first
+ * calls it in its start (exporters start before extensions), before the loops run. Refuses a folder
+ * that another process holds, or whose version it does not know. Damaged records are set aside and
+ * counted, never delivered. */
+enum flue_code flue_storage_start(struct flue_storage *storage, struct flue_error *error);
+/* Everybody who wants a queue has opened it: one warning about those on disk that nobody did. Main
+ * thread, after start; the extension's start calls it. */
+void flue_storage_settle(struct flue_storage *storage);
+/* new and start. */
 enum flue_code flue_storage_open(const struct flue_storage_config *config, const char *id,
                                  struct flue_loops *loops, struct flue_metrics *metrics,
                                  struct flue_storage **out, struct flue_error *error);
@@ -50,8 +63,9 @@ const char *flue_storage_id(const struct flue_storage *storage);
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 
-/* The queue of one exporter (by its id), new or as recovered; at most 64 in one log. Queues found
- * on disk that nobody opens before the loops run keep their records, with one warning. */
+/* The queue of one exporter (by its id, at most 200 bytes), new or as recovered; at most 64 in one
+ * log. Before or after start; what it owes and its notes are known after start. Opened twice: the
+ * same queue. Queues found on disk that nobody opens keep their records, with one warning. */
 enum flue_code flue_storage_queue_open(struct flue_storage *storage, const char *exporter,
                                        struct flue_storage_queue **out, struct flue_error *error);
 
@@ -59,7 +73,7 @@ struct flue_storage_lag { /* what a queue owes: not finished, whether taken or n
     uint64_t records;
     uint64_t bytes; /* encoded, on disk */
     struct flue_counts counts;
-    uint64_t oldest_ns; /* wall clock of the oldest record; 0: none */
+    uint64_t oldest_ns; /* wall clock of the oldest record, to within a segment; 0: none */
 };
 void flue_storage_lag(const struct flue_storage_queue *queue, struct flue_storage_lag *out);
 /* What the queue owed when the log was opened ("recovered at start"). */
@@ -100,9 +114,15 @@ struct flue_storage_entry {
     uint64_t bytes; /* encoded */
     struct flue_counts counts;
 };
-/* The next record that the queue owes and nobody has taken, marked as taken. False: none. */
+/* The next record that the queue owes and nobody has taken, marked as taken. False: none, or none
+ * at hand: what is needed of a sealed segment is then being read, and the watcher is told. */
 bool flue_storage_take(struct flue_storage_queue *queue, enum flue_storage_order order,
                        struct flue_storage_entry *out);
+/* `ready` is posted to `loop` (one post at a time, several reasons may be one) when a take that said
+ * false may now find something: a footer was read, a record was appended that nobody has taken, or
+ * one was put back. NULL `loop` ends it. Set it before the loops run. */
+void flue_storage_watch(struct flue_storage_queue *queue, struct flue_loop *loop,
+                        void (*ready)(void *arg), void *arg);
 /* Not sent after all: it can be taken again. */
 void flue_storage_put_back(struct flue_storage_queue *queue, uint64_t record);
 /* The queue owes it no more (sent or dropped, the caller counts which). Unknown or finished
