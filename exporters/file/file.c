@@ -1,7 +1,7 @@
 /* file.c: keep profiles in the local file system.
  *
  * Two ways: `layout: pprof` writes one object per profile exactly as object storage has it
- * (archive.h); otherwise messages go one behind the other into one file, in the Collector's form
+ * (archive/layout/pprof.h); otherwise messages go one behind the other into one file, in the Collector's form
  * (stream.h), or into one file for every value of an attribute (groups.h). A batch is acknowledged
  * when its bytes have been written (layout pprof: and synced). What must be computed from the
  * payload is computed on the loop; what blocks runs on the pool.
@@ -14,7 +14,7 @@
 #include "collector/base/codec.h"
 #include "collector/component.h"
 #include "collector/pipeline/exporter.h"
-#include "exporters/file/archive.h"
+#include "exporters/file/folder.h"
 #include "exporters/file/groups.h"
 #include "exporters/file/path.h"
 #include "exporters/file/stream.h"
@@ -103,7 +103,7 @@ struct file_job {
     struct flue_job job;
     struct flue_send *send;
     struct file *file;
-    struct flue_archive_plan plan;
+    struct flue_pprof_plan plan;
     struct flue_block *message; /* layout stream */
     struct flue_payload *otlp;  /* group_by: cut on the pool */
     struct flue_error error;
@@ -282,10 +282,11 @@ static void work(struct flue_job *base)
 {
     struct file_job *job = (struct file_job *)base;
 
-    if (job->file->config->layout == LAYOUT_PPROF)
-        flue_archive_write(&job->plan, job->file->config->path, job->file->directory_mode,
-                           &job->error);
-    else if (job->file->groups)
+    if (job->file->config->layout == LAYOUT_PPROF) {
+        if (!flue_pprof_plan_name(job->send->batch, &job->plan, &job->error))
+            flue_folder_write(&job->plan, job->file->config->path, job->file->directory_mode,
+                              &job->error);
+    } else if (job->file->groups)
         flue_groups_write(job->file->groups, job->otlp, write_part, job->file, &job->error);
     else
         write_message(job->file, job->file->stream, job->message, &job->error);
@@ -296,7 +297,7 @@ static void finish(struct file_job *job)
     struct flue_send *send = job->send;
     struct flue_error error = job->error;
 
-    flue_archive_plan_destroy(&job->plan);
+    flue_pprof_plan_destroy(&job->plan);
     flue_block_unref(job->message);
     flue_payload_unref(job->otlp);
     free(job);
@@ -328,7 +329,7 @@ static void file_send(void *instance, struct flue_send *send)
     job->job.work = work;
     job->job.done = done;
     if (file->config->layout == LAYOUT_PPROF)
-        flue_archive_plan(send->batch, &job->plan, &job->error);
+        flue_pprof_plan_open(send->batch, &job->plan, &job->error);
     else
         prepare_stream(job, send->batch);
     if (job->error.code)

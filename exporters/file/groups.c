@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "archive/layout/key.h"
 #include "collector/base/hash.h"
-#include "exporters/file/path.h"
 #include "proto/otlp/dictionary.h"
 #include "proto/otlp/index.h"
 
@@ -163,12 +163,12 @@ static bool find_groups(const struct flue_groups *groups, const struct flue_payl
     if (!cut->group_of || !flue_table_init(&cut->table, &cut->arena, resources))
         return false;
     for (size_t i = 0; i < resources; i++) {
-        char element[FLUE_PATH_ELEMENT + 16];
+        char element[FLUE_KEY_ELEMENT_ROOM];
         struct flue_value value;
         struct flue_bytes name = FLUE_BYTES(MISSING);
         if (payload->ops->attribute_get(payload, i, groups->attribute, &value) &&
             value.type == FLUE_VALUE_STRING && value.text.size)
-            name = flue_bytes(element, flue_path_element(value.text, element));
+            name = flue_bytes(element, flue_key_element(value.text, element));
         uint64_t hash = flue_hash(name);
         uint32_t row = flue_table_find(&cut->table, hash, same_name, cut->names, &name);
         if (row == FLUE_TABLE_NONE) {

@@ -3,12 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
-#include "exporters/file/path.h"
+#include "archive/layout/key.h"
 
 static const char *element(const char *text, size_t size)
 {
-    static char out[FLUE_PATH_ELEMENT + 16];
-    size_t length = flue_path_element(flue_bytes(text, size), out);
+    static char out[FLUE_KEY_ELEMENT_ROOM];
+    size_t length = flue_key_element(flue_bytes(text, size), out);
     assert_int_equal(length, strlen(out));
     assert_null(strchr(out, '/'));
     return out;
@@ -28,15 +28,15 @@ static void nothing_climbs(void **state)
 
 static void long_texts_stay_different(void **state)
 {
-    char a[500], b[500], first[FLUE_PATH_ELEMENT + 16];
+    char a[500], b[500], first[FLUE_KEY_ELEMENT_ROOM];
     memset(a, 'x', sizeof a);
     memcpy(b, a, sizeof b);
     b[499] = 'y';
     strcpy(first, element(a, sizeof a));
-    assert_true(strlen(first) <= FLUE_PATH_ELEMENT + 9);
+    assert_true(strlen(first) <= FLUE_KEY_ELEMENT + 9);
     assert_string_not_equal(first, element(b, sizeof b));
     memset(a, '/', sizeof a);
-    assert_true(strlen(element(a, sizeof a)) <= FLUE_PATH_ELEMENT + 9);
+    assert_true(strlen(element(a, sizeof a)) <= FLUE_KEY_ELEMENT + 9);
 }
 
 int main(void)
