@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "collector/net/auth.h"
+
 #define SPARE_STATES 256
 #define SPARE_BYTES  4096 /* a spare state keeps no larger buffer */
 
@@ -110,6 +112,7 @@ static struct client_state *state_new(struct flue_client *client)
 
 static void state_free(struct client_state *state)
 {
+    flue_block_unref(state->credentials);
     flue_buffer_destroy(&state->body);
     free(state->head);
     free(state->fields);
@@ -124,6 +127,8 @@ static void state_recycle(struct client_state *state)
         return;
     }
     flue_client_response_reset(state);
+    flue_block_unref(state->credentials);
+    state->credentials = NULL;
     if (state->body.capacity > SPARE_BYTES) {
         flue_buffer_destroy(&state->body);
         flue_buffer_init(&state->body, client->config.response_limit);
@@ -301,6 +306,23 @@ void flue_client_run_finished(struct flue_client *client)
         call->done(call);
         state_recycle(state);
     }
+}
+
+bool flue_client_credentials(struct client_state *state, struct flue_header *out)
+{
+    struct flue_auth *auth = state->client->config.auth;
+    struct flue_error error = {.code = FLUE_UNAVAILABLE};
+    *out = (struct flue_header){0};
+    if (!auth)
+        return true;
+    flue_block_unref(state->credentials);
+    state->credentials = auth->credentials(auth, &error);
+    if (!state->credentials) {
+        flue_client_finish(state, error.code, "%s", error.text);
+        return false;
+    }
+    *out = (struct flue_header){flue_bytes_of(auth->header), flue_block_bytes(state->credentials)};
+    return true;
 }
 
 /* ---- scheduling ----------------------------------------------------------------------------- */

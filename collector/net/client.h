@@ -38,6 +38,7 @@ struct flue_client_config { /* confighttp/configgrpc client keys that act on the
     bool wait_for_ready; /* calls wait (until their deadline) for a connection */
     bool disable_keep_alives; /* HTTP/1.1: one request per connection */
     const char *authority;    /* Host or :authority; NULL: the endpoint's */
+    struct flue_auth *auth;   /* net/auth.h: its header goes with every call; NULL: none. Borrowed */
     const char *proxy_url;    /* HTTP/1.1 only: a PROBE client with a proxy speaks HTTP/1.1 */
     int64_t max_connections;  /* 0: by need, up to 64 (HTTP/1.1: 256) */
     int64_t idle_timeout;     /* ns without a call, then the connection is closed; 0: never */

@@ -13,7 +13,7 @@
 
 #define MAX_CONNECTIONS 256
 #define SPARE_REQUESTS  64
-#define EXTRA_LINES     8
+#define EXTRA_LINES     9
 
 struct http1_socket {
     uv_poll_t poll;
@@ -353,7 +353,8 @@ static void add_line(struct http1_request *request, size_t *count, struct flue_b
     flue_buffer_byte(text, 0);
 }
 
-static bool build(struct http1_request *request, const struct client_state *state)
+static bool build(struct http1_request *request, const struct client_state *state,
+                  const struct flue_header *credentials)
 {
     const struct flue_client *client = state->client;
     const struct client_target *target = &client->target;
@@ -369,13 +370,16 @@ static bool build(struct http1_request *request, const struct client_state *stat
             host = value;
             continue;
         }
-        if (flue_bytes_is(name, "content-length") || flue_bytes_is(name, "transfer-encoding"))
+        if (flue_bytes_is(name, "content-length") || flue_bytes_is(name, "transfer-encoding") ||
+            (credentials->name.size && flue_bytes_equal(name, credentials->name)))
             continue;
         agent |= flue_bytes_is(name, "user-agent");
         accept |= flue_bytes_is(name, "accept");
         type |= flue_bytes_is(name, "content-type");
         add_line(request, &count, name, value.size ? ": " : ";", value);
     }
+    if (credentials->name.size)
+        add_line(request, &count, credentials->name, ": ", credentials->value);
     add_line(request, &count, FLUE_BYTES("host"), ": ", host);
     add_line(request, &count, FLUE_BYTES("expect"), ":", none); /* or it waits for 100-continue */
     if (!agent)
@@ -430,6 +434,9 @@ void flue_client_http1_start(struct client_state *state, struct client_address *
 {
     struct flue_client *client = state->client;
     struct client_http1 *http1 = client->http1;
+    struct flue_header credentials;
+    if (!flue_client_credentials(state, &credentials))
+        return;
     struct http1_request *request = request_new(http1);
     if (!request) {
         flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
@@ -440,7 +447,7 @@ void flue_client_http1_start(struct client_state *state, struct client_address *
         address->refs++;
     request->failure[0] = 0;
     state->slice = state->offset = 0;
-    if (!build(request, state)) {
+    if (!build(request, state, &credentials)) {
         request_recycle(http1, request);
         flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
         return;

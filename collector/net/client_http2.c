@@ -140,9 +140,12 @@ bool flue_client_http2_submit(struct client_connection *connection, struct clien
 {
     struct flue_client *client = connection->client;
     const struct flue_call *call = state->call;
-    nghttp2_nv pairs[CLIENT_MAX_HEADERS + 6];
+    nghttp2_nv pairs[CLIENT_MAX_HEADERS + 7];
     size_t count = 4;
     bool agent = false, length = false;
+    struct flue_header credentials;
+    if (!flue_client_credentials(state, &credentials))
+        return true;
     struct flue_bytes authority = flue_bytes_of(client->target.authority);
     for (size_t i = 0; i < call->header_count; i++) {
         struct flue_bytes name = call->headers[i].name;
@@ -150,6 +153,8 @@ bool flue_client_http2_submit(struct client_connection *connection, struct clien
             authority = call->headers[i].value;
             continue;
         }
+        if (credentials.name.size && flue_bytes_equal(name, credentials.name))
+            continue;
         agent |= flue_bytes_is(name, "user-agent");
         length |= flue_bytes_is(name, "content-length");
         pairs[count++] = pair(name, call->headers[i].value);
@@ -157,6 +162,10 @@ bool flue_client_http2_submit(struct client_connection *connection, struct clien
     state->body_left = 0;
     for (size_t i = 0; call->body && i < call->body->count; i++)
         state->body_left += call->body->items[i].size;
+    if (credentials.name.size) {
+        pairs[count] = pair(credentials.name, credentials.value);
+        pairs[count++].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+    }
     if (!agent)
         pairs[count++] = pair(FLUE_BYTES("user-agent"), FLUE_BYTES("flue/" FLUE_VERSION));
     if (!length && client->config.protocol != FLUE_CLIENT_HTTP2) {

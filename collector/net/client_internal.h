@@ -84,6 +84,7 @@ struct client_state { /* one call, from send to done */
     size_t slice, offset; /* how far the body is handed out */
     size_t body_left;
     char length[24]; /* content-length */
+    struct flue_block *credentials;
 
     unsigned status;
     bool head_done; /* the final (not 1xx) header block is complete: what follows are trailers */
@@ -199,6 +200,9 @@ void flue_client_list_append(struct client_list *list, struct client_state *stat
 bool flue_client_response_field(struct client_state *state, struct flue_bytes name,
                                 struct flue_bytes value);
 bool flue_client_response_body(struct client_state *state, const uint8_t *data, size_t size);
+/* The header of config.auth; empty name: none. False: there are no credentials now, the state is
+ * finished. It lies in the state until the call ends. */
+bool flue_client_credentials(struct client_state *state, struct flue_header *out);
 void flue_client_response_reset(struct client_state *state); /* after a 1xx, before a resend */
 
 /* client_address.c */

@@ -1,6 +1,10 @@
 /* client_keys.c: see client_keys.h. */
 #include "collector/net/client_keys.h"
 
+#include <stdio.h>
+
+#include "collector/net/auth.h"
+
 const struct flue_field flue_client_compression_fields[] = {
     FLUE_VALUE(struct flue_client_compression, level,
                .help = "the codec's level, or \"dense\" for gzip and zstd: smaller, dearer"),
@@ -32,23 +36,41 @@ bool flue_client_level(const struct flue_client_compression *params, enum flue_c
     return level->integer <= most && level->integer >= (zip ? -2 : 0);
 }
 
-void flue_client_compression_check(const struct flue_client_compression *params,
-                                   enum flue_coding coding, const char *name,
-                                   struct flue_check *check)
+void flue_client_compression_check_at(const struct flue_client_compression *params,
+                                      enum flue_coding coding, const char *name, const char *path,
+                                      struct flue_check *check)
 {
+    char at[256];
     int level;
+    snprintf(at, sizeof at, "%scompression_params.level", path);
     if (!flue_client_level(params, coding, &level))
-        flue_check_fail(check, "compression_params.level",
+        flue_check_fail(check, at,
                         "not a level of \"%s\": gzip, zlib and deflate take -2 to 9 or dense, zstd "
                         "0 to 22 or dense, others 0",
                         name);
 }
 
-void flue_client_auth_check(const struct flue_client_auth *auth, struct flue_check *check)
+void flue_client_compression_check(const struct flue_client_compression *params,
+                                   enum flue_coding coding, const char *name,
+                                   struct flue_check *check)
 {
-    if (auth && auth->authenticator)
-        flue_check_fail(check, "auth.authenticator",
-                        "there are no authenticator extensions yet: use headers");
+    flue_client_compression_check_at(params, coding, name, "", check);
+}
+
+enum flue_code flue_client_auth_find(const struct flue_create *create,
+                                     const struct flue_client_auth *auth, struct flue_auth **out,
+                                     struct flue_error *error)
+{
+    *out = NULL;
+    if (!auth || !auth->authenticator || !*auth->authenticator)
+        return FLUE_OK;
+    enum flue_code code = flue_auth_find(create, auth->authenticator, out, error);
+    if (!code && !(*out)->credentials)
+        code = flue_fail(error, FLUE_INVALID,
+                         "auth.authenticator: %s has credentials to compare with, but none of its "
+                         "own to send",
+                         auth->authenticator);
+    return code;
 }
 
 static bool header_name(const char *name)
@@ -71,22 +93,28 @@ static bool reserved(const char *name)
     return false;
 }
 
-void flue_client_headers_check(const struct flue_map *map, struct flue_check *check)
+void flue_client_headers_check_at(const struct flue_map *map, const char *path,
+                                  struct flue_check *check)
 {
-    char shown[80];
+    char shown[80], at[256];
+    snprintf(at, sizeof at, "%sheaders", path);
     if (map->count > FLUE_CLIENT_CONFIG_HEADERS)
-        flue_check_fail(check, "headers", "%zu headers, limit %d", map->count,
-                        FLUE_CLIENT_CONFIG_HEADERS);
+        flue_check_fail(check, at, "%zu headers, limit %d", map->count, FLUE_CLIENT_CONFIG_HEADERS);
     for (size_t i = 0; i < map->count; i++) {
         const struct flue_map_entry *entry = &map->items[i];
         flue_printable(flue_bytes_of(entry->key), shown, sizeof shown);
         if (!header_name(entry->key))
-            flue_check_fail(check, "headers", "\"%s\" is not the name of a header", shown);
+            flue_check_fail(check, at, "\"%s\" is not the name of a header", shown);
         else if (reserved(entry->key))
-            flue_check_fail(check, "headers", "\"%s\" is set by the protocol itself", shown);
+            flue_check_fail(check, at, "\"%s\" is set by the protocol itself", shown);
         else if (strpbrk(entry->value, "\r\n"))
-            flue_check_fail(check, "headers", "the value of %s holds a line break", shown);
+            flue_check_fail(check, at, "the value of %s holds a line break", shown);
     }
+}
+
+void flue_client_headers_check(const struct flue_map *map, struct flue_check *check)
+{
+    flue_client_headers_check_at(map, "", check);
 }
 
 enum flue_code flue_client_headers(const struct flue_map *map, const struct flue_header *own,

@@ -16,10 +16,14 @@ extern const struct flue_field flue_client_compression_fields[];
  * of this codec. */
 bool flue_client_level(const struct flue_client_compression *params, enum flue_coding coding,
                        int *out);
-/* At "compression_params.level". `name`: the codec's, as configured. */
+/* At "compression_params.level", `path` (with its last dot) before it. `name`: the codec's, as
+ * configured. */
 void flue_client_compression_check(const struct flue_client_compression *params,
                                    enum flue_coding coding, const char *name,
                                    struct flue_check *check);
+void flue_client_compression_check_at(const struct flue_client_compression *params,
+                                      enum flue_coding coding, const char *name, const char *path,
+                                      struct flue_check *check);
 
 /* ---- auth ----------------------------------------------------------------------------------- */
 
@@ -27,8 +31,12 @@ struct flue_client_auth {
     const char *authenticator;
 };
 extern const struct flue_field flue_client_auth_fields[];
-/* At "auth.authenticator"; NULL is fine. */
-void flue_client_auth_check(const struct flue_client_auth *auth, struct flue_check *check);
+/* In the component's create: the extension it names, for flue_client_config.auth. *out is NULL
+ * where none is named. */
+struct flue_auth;
+enum flue_code flue_client_auth_find(const struct flue_create *create,
+                                     const struct flue_client_auth *auth, struct flue_auth **out,
+                                     struct flue_error *error);
 
 /* ---- headers -------------------------------------------------------------------------------- */
 
@@ -38,6 +46,8 @@ void flue_client_auth_check(const struct flue_client_auth *auth, struct flue_che
 /* At "headers": how many, names that no header has or that the protocols set themselves, values
  * with line breaks. */
 void flue_client_headers_check(const struct flue_map *map, struct flue_check *check);
+void flue_client_headers_check_at(const struct flue_map *map, const char *path,
+                                  struct flue_check *check);
 /* The exporter's own headers, then those of `map` with names in lower case; in `arena`. */
 enum flue_code flue_client_headers(const struct flue_map *map, const struct flue_header *own,
                                    size_t own_count, struct flue_arena *arena,

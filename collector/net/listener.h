@@ -19,6 +19,7 @@ struct flue_listener {
     struct flue_server_config config;       /* in effect: see flue_server_config_effective */
     const char *component;                  /* who named it first */
     struct flue_tls *tls;
+    struct flue_auth *auth; /* NULL: everybody may send */
     const struct flue_route *routes[FLUE_ROUTES_MAX];
     size_t route_count;
     int fd; /* -1: not open */
@@ -39,6 +40,11 @@ struct flue_server_set {
     struct flue_budget *budget;
     struct flue_listener *listeners;
     size_t listener_count;
+    struct { /* by flue_server_auth */
+        const struct flue_server_config *config;
+        struct flue_auth *auth;
+    } guards[FLUE_LISTENERS_MAX];
+    size_t guard_count;
     struct flue_loop_server *per_loop[64];
     bool listening;
     int64_t connection_limit;

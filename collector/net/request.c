@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "collector/base/clock.h"
+#include "collector/net/auth.h"
 #include "collector/net/status.h"
 
 #define SPARE_MAX            256u
@@ -62,6 +63,7 @@ struct flue_exchange *flue_exchange_new(struct flue_connection *connection,
 static void exchange_free(struct flue_exchange *exchange)
 {
     struct flue_loop_server *server = exchange->server;
+    flue_exchange_guard_drop(exchange);
     flue_block_unref(exchange->request.body);
     flue_block_unref(exchange->answer);
     if (server->spare_count >= SPARE_MAX || server->closing) {
@@ -104,6 +106,11 @@ void flue_exchange_close(struct flue_exchange *exchange)
         exchange->next->link = exchange->link;
     unstall(exchange);
     exchange->connection = NULL;
+    if (exchange->verify) {
+        flue_exchange_guard_drop(exchange);
+        if (!exchange->answered)
+            settle(exchange);
+    }
     /* Who never saw the whole request and did not ask to be told need not answer it. */
     if (!exchange->answered && exchange->request.gone)
         exchange->request.gone(&exchange->request);
@@ -350,6 +357,20 @@ static bool parse_content_length(struct flue_exchange *exchange)
     return true;
 }
 
+static void too_large(struct flue_exchange *exchange, uint64_t size, const char *at_least);
+
+static void give_to_route(struct flue_exchange *exchange)
+{
+    struct flue_request *request = &exchange->request;
+    if (exchange->route->head) {
+        exchange->route->head(request, exchange->route->arg);
+        if (!exchange->admitted && !exchange->answered)
+            refuse_with(exchange, FLUE_INTERNAL, "the request was neither admitted nor answered");
+    } else {
+        flue_request_admit(request, NULL, (size_t)request->config->max_request_body_size);
+    }
+}
+
 void flue_exchange_head(struct flue_exchange *exchange)
 {
     struct flue_request *request = &exchange->request;
@@ -385,13 +406,51 @@ void flue_exchange_head(struct flue_exchange *exchange)
         flue_exchange_refuse(exchange, &error);
     } else if (exchange->server->draining) {
         refuse_with(exchange, FLUE_SHUTTING_DOWN, "shutting down; send to another instance");
-    } else if (exchange->route->head) {
-        exchange->route->head(request, exchange->route->arg);
-        if (!exchange->admitted && !exchange->answered)
-            refuse_with(exchange, FLUE_INTERNAL, "the request was neither admitted nor answered");
-    } else {
-        flue_request_admit(request, NULL, (size_t)request->config->max_request_body_size);
+    } else if (!exchange->listener->auth || flue_exchange_guard(exchange)) {
+        give_to_route(exchange);
     }
+}
+
+/* What was received before anybody knew who sent it gets the limit and the account of its route. */
+static void continue_body(struct flue_exchange *exchange)
+{
+    struct flue_block *body = exchange->request.body;
+    struct flue_error error;
+    give_to_route(exchange);
+    if (exchange->answered)
+        return;
+    if (exchange->received > exchange->limit) {
+        too_large(exchange, exchange->received - (exchange->grpc ? GRPC_PREFIX : 0), "at least ");
+        return;
+    }
+    if (body) {
+        flue_block_recharge(body, exchange->account);
+        if (!flue_block_charge(body)) {
+            flue_fail(&error, FLUE_OVERLOADED,
+                      "memory: the hard limit is reached while a body comes in; send again later");
+            flue_exchange_refuse(exchange, &error);
+            return;
+        }
+    }
+    if (exchange->complete_later)
+        flue_exchange_complete(exchange);
+}
+
+void flue_exchange_verified(struct flue_exchange *exchange, bool may,
+                            const struct flue_error *error)
+{
+    struct flue_connection *connection = exchange->connection;
+    bool stalled = exchange->stalled;
+    unstall(exchange);
+    if (exchange->answered)
+        return;
+    if (may)
+        continue_body(exchange);
+    else
+        flue_exchange_refuse(exchange, error);
+    if (stalled)
+        connection->ops->resume(connection, exchange);
+    flue_connection_dirty(connection);
 }
 
 /* ---- the body ------------------------------------------------------------------------------- */
@@ -538,6 +597,10 @@ void flue_exchange_complete(struct flue_exchange *exchange)
     struct flue_request *request = &exchange->request;
     if (exchange->answered || exchange->complete)
         return;
+    if (exchange->verify) {
+        exchange->complete_later = true;
+        return;
+    }
     unstall(exchange);
     if (!request->body)
         request->body = flue_block_new(exchange->account, 0);
@@ -579,7 +642,8 @@ static void look_at_stalled(struct flue_timer *timer)
     struct flue_exchange *next;
     for (struct flue_exchange *exchange = server->stalled; exchange; exchange = next) {
         next = exchange->next_stalled;
-        if (over_share(exchange) && now - exchange->stalled_ns < STALL_AT_MOST_NS)
+        if (exchange->verify ||
+            (over_share(exchange) && now - exchange->stalled_ns < STALL_AT_MOST_NS))
             continue;
         unstall(exchange);
         exchange->connection->ops->resume(exchange->connection, exchange);
@@ -593,10 +657,11 @@ bool flue_exchange_stall(struct flue_exchange *exchange)
 {
     if (exchange->stalled)
         return true;
-    if (exchange->answered || exchange->complete || !over_share(exchange))
-        return false;
     struct flue_block *body = exchange->request.body;
-    if (body && body->capacity - body->size < NEAR_END)
+    if (exchange->answered || exchange->complete)
+        return false;
+    if (!exchange->verify && (!over_share(exchange) ||
+                              (body && body->capacity - body->size < NEAR_END)))
         return false;
     struct flue_loop_server *server = exchange->server;
     exchange->stalled = true;
@@ -665,6 +730,9 @@ void flue_respond(struct flue_request *request, const struct flue_response *resp
         for (size_t i = 0; i < response->header_count; i++)
             push(headers, &count, response->headers[i].name, response->headers[i].value);
         add_listener_headers(exchange, headers, &count);
+        if (response->status == 401 && exchange->listener->auth)
+            push(headers, &count, FLUE_BYTES("www-authenticate"),
+                 flue_bytes_of(exchange->listener->auth->challenge));
         if (response->status == 405)
             push(headers, &count, FLUE_BYTES("allow"), allowed_methods(exchange));
         char length[20];

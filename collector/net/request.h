@@ -27,6 +27,8 @@ struct flue_exchange {
     bool headers_too_large, bad_header;
     bool grpc, prefix_checked;
     bool admitted, answered, closed, complete;
+    struct flue_guard_job *verify; /* who sends it is being found out; the body waits */
+    bool complete_later;           /* the body was complete before that */
     bool stalled;
     uint64_t stalled_ns;
     size_t received;      /* body bytes */
@@ -52,7 +54,8 @@ bool flue_exchange_header(struct flue_exchange *exchange, struct flue_bytes name
 /* method, target ("/path?query") and authority are copied. */
 bool flue_exchange_target(struct flue_exchange *exchange, struct flue_bytes method,
                           struct flue_bytes target, struct flue_bytes authority);
-/* Headers are complete: finds the route and calls it. Answered, or admitted when it returns. */
+/* Headers are complete: finds the route and calls it. Answered, admitted, or (verify) neither yet
+ * when it returns. */
 void flue_exchange_head(struct flue_exchange *exchange);
 /* A piece of the body; ignored once answered. May answer (over the limit). */
 void flue_exchange_body(struct flue_exchange *exchange, struct flue_bytes piece);
@@ -66,9 +69,19 @@ void flue_exchange_refuse(struct flue_exchange *exchange, const struct flue_erro
 /* The stream is closed: detaches, and frees if answered. */
 void flue_exchange_close(struct flue_exchange *exchange);
 
-/* Should the body wait? (Its account is over the soft share and it is not near its end.) Then it is
- * put among the stalled; ops->resume follows when there is room, or after a second. */
+/* Should the body wait? (Its account is over the soft share and it is not near its end, or it is
+ * not known who sends it.) Then it is put among the stalled; ops->resume follows when there is room,
+ * or after a second. */
 bool flue_exchange_stall(struct flue_exchange *exchange);
+
+/* guard.c: the listener's authenticator looks at the credentials. True: go on. False: answered, or
+ * flue_exchange_verified follows. */
+bool flue_exchange_guard(struct flue_exchange *exchange);
+/* It is known whether he may: the route sees it, or the refusal is the answer. */
+void flue_exchange_verified(struct flue_exchange *exchange, bool may,
+                            const struct flue_error *error);
+/* Nobody waits for the result any more. */
+void flue_exchange_guard_drop(struct flue_exchange *exchange);
 
 static inline struct flue_exchange *flue_exchange_of(struct flue_request *request)
 {

@@ -2,6 +2,8 @@
 #include "collector/net/request_origin.h"
 
 #include "collector/base/clock.h"
+#include "collector/net/auth.h"
+#include "collector/net/request.h"
 
 #define TENANT_MAX 150
 
@@ -35,9 +37,11 @@ enum flue_code flue_tenant_check(struct flue_bytes tenant, struct flue_error *er
                      flue_printable(tenant, shown, sizeof shown), tenant.size, TENANT_MAX);
 }
 
-static bool secret(struct flue_bytes name)
+static bool secret(const struct flue_request *request, struct flue_bytes name)
 {
-    return flue_bytes_is(name, "authorization") || flue_bytes_is(name, "proxy-authorization") ||
+    const struct flue_auth *auth = flue_exchange_of((struct flue_request *)request)->listener->auth;
+    return (auth && flue_bytes_is(name, auth->header)) ||
+           flue_bytes_is(name, "authorization") || flue_bytes_is(name, "proxy-authorization") ||
            flue_bytes_is(name, "cookie");
 }
 
@@ -59,7 +63,7 @@ struct flue_origin *flue_request_origin(struct flue_request *request, const char
         if (!headers)
             return NULL;
         for (size_t i = 0; i < request->header_count; i++)
-            if (!secret(request->headers[i].name))
+            if (!secret(request, request->headers[i].name))
                 headers[origin.header_count++] = (struct flue_attribute){
                     request->headers[i].name,
                     {.type = FLUE_VALUE_STRING, .text = request->headers[i].value}};

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "collector/net/auth.h"
 #include "collector/net/connection.h"
 #include "collector/net/request.h"
 
@@ -82,6 +83,40 @@ static bool any_port(const struct flue_server_config *config)
            flue_bytes_ends_with(flue_bytes_of(config->endpoint), FLUE_BYTES(":0"));
 }
 
+enum flue_code flue_server_auth(const struct flue_create *create,
+                                const struct flue_server_config *config, struct flue_error *error)
+{
+    struct flue_server_set *set = create->servers;
+    struct flue_auth *auth;
+    if (!config || !config->auth)
+        return FLUE_OK;
+    enum flue_code code = flue_auth_find(create, config->auth->authenticator, &auth, error);
+    if (code)
+        return code;
+    if (!auth->look)
+        return flue_fail(error, FLUE_INVALID,
+                         "auth.authenticator: %s only has credentials of its own to send, and none "
+                         "to compare with",
+                         config->auth->authenticator);
+    if (set->guard_count == FLUE_LISTENERS_MAX)
+        return flue_fail(error, FLUE_INVALID, "more than %u endpoints with auth",
+                         FLUE_LISTENERS_MAX);
+    set->guards[set->guard_count].config = config;
+    set->guards[set->guard_count++].auth = auth;
+    return FLUE_OK;
+}
+
+/* *out NULL without `auth`; false: nobody called flue_server_auth. */
+static bool find_guard(const struct flue_server_set *set, const struct flue_server_config *config,
+                       struct flue_auth **out)
+{
+    *out = NULL;
+    for (size_t i = 0; i < set->guard_count; i++)
+        if (set->guards[i].config == config)
+            *out = set->guards[i].auth;
+    return *out || !config->auth;
+}
+
 static enum flue_code new_listener(struct flue_server_set *set, const char *component,
                                    const struct flue_server_config *config,
                                    struct flue_listener **out, struct flue_error *error)
@@ -89,9 +124,14 @@ static enum flue_code new_listener(struct flue_server_set *set, const char *comp
     if (set->listener_count == FLUE_LISTENERS_MAX)
         return flue_fail(error, FLUE_INVALID, "%s: more than %u endpoints", component,
                          FLUE_LISTENERS_MAX);
+    struct flue_auth *auth;
+    if (!find_guard(set, config, &auth))
+        return flue_fail(error, FLUE_INVALID, "%s: this endpoint cannot have auth: %s", component,
+                         config->endpoint);
     struct flue_listener *listener = calloc(1, sizeof *listener);
     if (!listener)
         return flue_fail(error, FLUE_NO_MEMORY, "%s: no memory for a listener", component);
+    listener->auth = auth;
     listener->set = set;
     listener->fd = -1;
     listener->component = component;

@@ -43,6 +43,9 @@ struct flue_keepalive_config {
     struct flue_keepalive_server_config server_parameters;
     struct flue_keepalive_enforcement_config enforcement_policy;
 };
+struct flue_server_auth_config {
+    const char *authenticator;
+};
 struct flue_server_config {
     const char *endpoint;                     /* "host:port", or a path with transport unix */
     int transport;                            /* 0 tcp, 1 unix */
@@ -51,6 +54,8 @@ struct flue_server_config {
     int64_t max_recv_msg_size_mib; /* grpc's key for it; 0 in an http block. A request's config has
                                     * max_request_body_size in bytes, whichever was given */
     bool include_metadata;
+    const struct flue_server_auth_config *auth; /* NULL: nobody is asked who he is */
+    struct flue_list middlewares;               /* refused by flue_server_check */
     /* http only */
     const struct flue_cors_config *cors;
     struct flue_map response_headers;
@@ -145,6 +150,11 @@ enum flue_code flue_server_add(struct flue_server_set *set, const char *componen
                                const struct flue_server_config *config,
                                const struct flue_route *routes, size_t count,
                                struct flue_error *error);
+/* In a component's create, before flue_server_add with the same `config`: finds the extension that
+ * config->auth names (net/auth.h), for which flue_server_add then looks. Nothing to do without it.
+ */
+enum flue_code flue_server_auth(const struct flue_create *create,
+                                const struct flue_server_config *config, struct flue_error *error);
 /* Binds and listens (the service calls it after all receivers have started). */
 enum flue_code flue_server_set_listen(struct flue_server_set *set, struct flue_error *error);
 /* What a listener got: "127.0.0.1:43511" where the configuration said port 0; NULL if unknown. */

@@ -1,7 +1,6 @@
 /* server_config.c: the keys of a listener, their checks, and what they mean together.
  *
- * Source: OpenTelemetry Collector, confighttp and configgrpc (server side). `auth` and
- * `middlewares` are not served, and so not in the tables: naming them is an error. */
+ * Source: OpenTelemetry Collector, confighttp, configgrpc and configauth (server side). */
 #include <stdio.h>
 
 #include "collector/base/codec.h"
@@ -61,11 +60,30 @@ static const struct flue_field keepalive_fields[] = {
     FLUE_FIELDS_END,
 };
 
+static const struct flue_field auth_fields[] = {
+    FLUE_STRING(struct flue_server_auth_config, authenticator, .required = true,
+                .help = "id of an extension (basicauth, bearertokenauth)"),
+    FLUE_FIELDS_END,
+};
+
+struct middleware {
+    const char *id;
+};
+static const struct flue_field middleware_fields[] = {
+    FLUE_STRING(struct middleware, id, .help = "id of an extension"),
+    FLUE_FIELDS_END,
+};
+
 #define BOTH_FIELDS                                                                                \
     FLUE_ENUM(struct flue_server_config, transport, .def = "tcp", .choices = transports,           \
               .help = "tcp, or unix with a path as endpoint"),                                     \
         FLUE_OPTIONAL(struct flue_server_config, tls, struct flue_tls_server_config,               \
                       flue_tls_server_fields, .help = "unset: plaintext"),                         \
+        FLUE_OPTIONAL(struct flue_server_config, auth, struct flue_server_auth_config,             \
+                      auth_fields, .help = "who may send; unset: everybody"),                      \
+        FLUE_LIST(struct flue_server_config, middlewares, struct middleware, middleware_fields,    \
+                  .help = "none are served: the memory_limiter processor refuses before a body "   \
+                          "is read"),                                                              \
         FLUE_BOOL(struct flue_server_config, include_metadata, .def = "false",                     \
                   .help = "keep all request headers with the data, not only those named "          \
                           "elsewhere")
@@ -161,6 +179,11 @@ void flue_server_check(const struct flue_server_config *config, const char *path
                             "deflate, lz4, x-snappy-framed",
                             name);
     }
+    if (config->middlewares.count)
+        flue_check_fail(check, AT("middlewares"),
+                        "there are no server middlewares; put memory_limiter among the processors "
+                        "of the pipeline: it refuses before a body is read, and limits are keys of "
+                        "this block");
     for (size_t i = 0; i < config->response_headers.count; i++) {
         const struct flue_map_entry *entry = &config->response_headers.items[i];
         bool bad = !*entry->key || strlen(entry->key) > 256 || strlen(entry->value) > 4096;
@@ -227,6 +250,14 @@ static bool same_map(const struct flue_map *a, const struct flue_map *b)
     return true;
 }
 
+static bool same_auth(const struct flue_server_auth_config *a,
+                      const struct flue_server_auth_config *b)
+{
+    if (!a || !b)
+        return a == b;
+    return same_text(a->authenticator, b->authenticator);
+}
+
 static bool same_tls(const struct flue_tls_server_config *a, const struct flue_tls_server_config *b)
 {
     if (!a || !b)
@@ -259,7 +290,7 @@ bool flue_server_config_equal(const struct flue_server_config *a,
 {
     const struct flue_keepalive_config *x = &a->keepalive, *y = &b->keepalive;
     return same_text(a->endpoint, b->endpoint) && a->transport == b->transport &&
-           same_tls(a->tls, b->tls) && same_cors(a->cors, b->cors) &&
+           same_tls(a->tls, b->tls) && same_auth(a->auth, b->auth) && same_cors(a->cors, b->cors) &&
            a->max_request_body_size == b->max_request_body_size &&
            a->max_recv_msg_size_mib == b->max_recv_msg_size_mib &&
            a->include_metadata == b->include_metadata &&

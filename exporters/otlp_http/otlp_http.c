@@ -69,7 +69,7 @@ static const struct flue_field otlp_http_fields[] = {
     FLUE_STRING(struct otlp_http_config, proxy_url,
                 .help = "HTTP proxy; means HTTP/1.1. The environment's proxies are not used"),
     FLUE_OPTIONAL(struct otlp_http_config, auth, struct flue_client_auth, flue_client_auth_fields,
-                  .help = "authenticator extensions; until there are any, use headers"),
+                  .help = "credentials of an extension (basicauth, bearertokenauth)"),
     FLUE_SIZE(struct otlp_http_config, max_request_size, .def = "64MiB", .minimum = 1024,
               .maximum = (int64_t)1 << 31, .unit = "bytes",
               .help = "of a body before compression; a larger one is split"),
@@ -85,6 +85,7 @@ static const struct flue_field otlp_http_fields[] = {
 
 struct otlp_http {
     const struct otlp_http_config *config;
+    struct flue_auth *auth;
     const char *endpoint;
     struct flue_client_sender sender;
 };
@@ -124,7 +125,6 @@ static void otlp_http_check(const void *bound, struct flue_check *check)
     flue_client_compression_check(&config->compression_params, codings[config->compression],
                                   compressions[config->compression], check);
     flue_client_headers_check(&config->headers, check);
-    flue_client_auth_check(config->auth, check);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
@@ -303,7 +303,9 @@ static enum flue_code otlp_http_create(const struct flue_create *create, void **
         own[count++] = (struct flue_header){FLUE_BYTES("content-encoding"),
                                             flue_bytes_of(compressions[config->compression])};
     *instance = self;
-    enum flue_code code = set_path(self, create->arena, error);
+    enum flue_code code = flue_client_auth_find(create, config->auth, &self->auth, error);
+    if (!code)
+        code = set_path(self, create->arena, error);
     return code ? code
                 : flue_client_headers(&config->headers, own, count, create->arena,
                                       &self->sender.headers, &self->sender.header_count, error);
@@ -331,6 +333,7 @@ static enum flue_code otlp_http_start(void *instance, struct flue_error *error)
         .keepalive_time = config->http2_read_idle_timeout,
         .keepalive_timeout = config->http2_ping_timeout,
         .keepalive_without_calls = true,
+        .auth = self->auth,
     };
     return flue_client_sender_start(&self->sender, &client, NULL, error);
 }

@@ -99,7 +99,7 @@ static enum flue_code health_create(const struct flue_create *create, void **ins
     health->route = (struct flue_route){
         .method = "GET", .path = health->config->path, .arg = health, .head = answer};
     *instance = health;
-    return FLUE_OK;
+    return flue_server_auth(create, &health->config->server, error);
 }
 
 static enum flue_code health_start(void *instance, struct flue_error *error)

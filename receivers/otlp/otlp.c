@@ -413,6 +413,12 @@ static enum flue_code otlp_create(const struct flue_create *create, void **insta
         otlp_destroy(otlp);
         return code;
     }
+    if ((code = flue_server_auth(create, otlp->config->protocols.grpc, error)) != FLUE_OK ||
+        (otlp->config->protocols.http &&
+         (code = flue_server_auth(create, &otlp->config->protocols.http->server, error)))) {
+        otlp_destroy(otlp);
+        return code;
+    }
     make_metrics(otlp, create);
     make_service(otlp, 0, SERVICE_PREFIX "v1development.ProfilesService/Export", true);
     make_service(otlp, 1, SERVICE_PREFIX "v1experimental.ProfilesService/Export", true);

@@ -313,7 +313,7 @@ static enum flue_code create(const struct flue_create *create, void **instance,
     receiver->repaired = flue_metric(create->metrics, FLUE_COUNTER, "receiver_repaired_profiles",
                                      "profiles with strings that were not UTF-8", own);
     *instance = receiver;
-    return FLUE_OK;
+    return flue_server_auth(create, receiver->config ? &receiver->config->http : NULL, error);
 }
 
 static enum flue_code start(void *instance, struct flue_error *error)

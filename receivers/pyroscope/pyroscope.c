@@ -62,7 +62,7 @@ static enum flue_code create(const struct flue_create *create, void **instance,
         flue_metric(create->metrics, FLUE_COUNTER, "receiver_repaired_profiles",
                     "profiles with strings that were not UTF-8", labels);
     *instance = receiver;
-    return FLUE_OK;
+    return flue_server_auth(create, &config->server, error);
 }
 
 static enum flue_code start(void *instance, struct flue_error *error)
