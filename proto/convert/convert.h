@@ -30,6 +30,7 @@ struct flue_to_pprof_options {
     bool underscore_sample_types; /* "-" in a sample type becomes "_" */
     bool numbers_as_text; /* numeric attributes become string labels (Pyroscope has no others) */
     uint64_t received_ns; /* for a Profile whose time is 0 */
+    size_t own_block_from; /* bytes from which a pprof comes in a block of its own; 0: never */
 };
 
 /* One pprof of a resource: sample types that share stacks are recombined into one. */
@@ -37,6 +38,8 @@ struct flue_to_pprof_result {
     size_t resource;               /* of the payload: its attributes are the series' */
     struct flue_bytes name;        /* Pyroscope's profile name: "process_cpu", "memory", ... */
     struct flue_bytes pprof;       /* raw, uncompressed */
+    struct flue_block *block;      /* it lies there, not in the arena: the receiver's reference */
+    size_t time_at;                /* of the varint time_nanos in it; 0: nowhere */
     struct flue_counts counts;     /* share of the payload's */
     struct flue_pprof_facts facts; /* of `pprof`, as a check would find them */
     struct flue_bytes scope_name, scope_version;

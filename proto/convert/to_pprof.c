@@ -280,13 +280,19 @@ static bool group_convert(struct conversion *c, const struct scope_facts *scope,
     made = flue_pprof_write(&c->writer, &head, lists);
     if (!made.data)
         return false;
-    result.pprof = flue_arena_copy(c->arena, made);
-    if (!result.pprof.data)
-        return false;
+    result.time_at = c->writer.time_at;
+    flue_pprof_writer_facts(&c->writer, &head, lists[0]->count, &result.facts);
+    result.pprof = made;
+    if (c->options->own_block_from && made.size >= c->options->own_block_from) {
+        result.block = flue_pprof_writer_take(&c->writer);
+    } else {
+        result.pprof = flue_arena_copy(c->arena, made);
+        if (!result.pprof.data)
+            return false;
+    }
     for (size_t i = 0; i < group->types && !result.profile_id.size; i++)
         result.profile_id = lists[i]->fields.profile_id;
     result.time_nanos = head.time_nanos;
-    flue_pprof_writer_facts(&c->writer, &head, lists[0]->count, &result.facts);
     result.scope_name = scope->fields.name;
     result.scope_version = scope->fields.version;
     result.identity = facts.identity;
@@ -309,7 +315,8 @@ static bool scope_end(struct conversion *c)
     for (size_t i = 0; i < c->groups.count; i++)
         if (!group_convert(c, &scope, &c->groups.groups[i]))
             return false;
-    flue_work_charge(&c->work, c->scope_arena.used + flue_out_size(&c->writer.out));
+    flue_work_charge(&c->work, c->scope_arena.used +
+                                   (c->writer.out.block ? flue_out_size(&c->writer.out) : 0));
     flue_arena_reset(&c->scope_arena);
     c->scope = UINT32_MAX;
     return true;
@@ -327,6 +334,14 @@ static bool profile_convert(void *arg, const struct flue_otlp_profile *profile)
         c->resource = profile->resource;
     }
     return flue_sample_groups_add(&c->groups, profile) || failed(c) == FLUE_OK;
+}
+
+/* An application's one profile is as large as what it came in; of many each is small. */
+static size_t expected_size(const struct conversion *c)
+{
+    size_t one = c->payload->ops->resource_count(c->payload) == 1 ? c->whole_bytes
+                                                                  : c->whole_bytes / 4;
+    return one + one / 8 + 1024;
 }
 
 static bool profile_weigh(void *arg, const struct flue_otlp_profile *profile)
@@ -360,7 +375,7 @@ flue_otlp_to_pprof(const struct flue_payload *payload, const struct flue_to_ppro
         flue_otlp_each_profile(payload, profile_weigh, &c.weight);
         if (!flue_label_sets_init(&c.sets, &c.work.arena, &c.dictionary, c.options) ||
             !flue_pprof_writer_init(&c.writer, &c.dictionary, &c.sets, &c.work,
-                                    c.whole_bytes / 4 + 1024) ||
+                                    expected_size(&c)) ||
             (flue_otlp_each_profile(payload, profile_convert, &c) && !scope_end(&c)))
             failed(&c);
         flue_pprof_writer_destroy(&c.writer);

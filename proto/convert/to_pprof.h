@@ -23,7 +23,10 @@ struct flue_pprof_writer {
     struct flue_work *work;
     bool underscore; /* in sample types */
     uint32_t generation;
-    struct flue_out out;         /* the pprof */
+    struct flue_out out;         /* the pprof; no block after flue_pprof_writer_take */
+    size_t expected;             /* of its size, for a new block */
+    size_t time_at;              /* where time_nanos stands in it, behind the tag; 0: nowhere */
+    uint64_t depth;              /* as in flue_pprof_facts */
     struct flue_out label_bytes; /* encoded label sets of this generation */
 
     struct {
@@ -86,6 +89,8 @@ void flue_pprof_writer_destroy(struct flue_pprof_writer *writer);
 struct flue_bytes flue_pprof_write(struct flue_pprof_writer *writer,
                                    const struct flue_pprof_head *head,
                                    const struct flue_sample_list *const *lists);
+/* The block of what was just written; the next profile is written into a new one. */
+struct flue_block *flue_pprof_writer_take(struct flue_pprof_writer *writer);
 /* What a check of the profile just written would find. */
 void flue_pprof_writer_facts(const struct flue_pprof_writer *writer,
                              const struct flue_pprof_head *head, size_t samples,

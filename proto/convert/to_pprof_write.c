@@ -37,6 +37,7 @@ bool flue_pprof_writer_init(struct flue_pprof_writer *w,
                                           sizeof *w->made_functions);
     w->mappings =
         flue_arena_zalloc(arena, flue_pprof_rows_of(w, FLUE_OTLP_MAPPING), sizeof *w->mappings);
+    w->expected = expected;
     return flue_out_init(&w->out, expected, work->budget) &&
            flue_out_init(&w->label_bytes, 256, work->budget) &&
            flue_out_init(&w->location_bytes, 1024, work->budget) && w->strings && w->stacks &&
@@ -182,12 +183,25 @@ static bool has_zero(struct flue_bytes run)
     return run.size && memchr(run.data, 0, run.size);
 }
 
+/* The depth with a Stack of so many bytes that its frames must be counted. */
+static uint64_t __attribute__((cold)) deeper(uint64_t depth, struct flue_bytes content)
+{
+    struct flue_otlp_numbers numbers = flue_otlp_stack_locations(content);
+    uint64_t count = 0, number;
+
+    while (flue_otlp_numbers_next(&numbers, &number))
+        count++;
+    return count > depth ? count : depth;
+}
+
 static void stack_use(struct flue_pprof_writer *w, uint32_t row)
 {
     struct flue_bytes content = flue_otlp_row(w->dictionary, FLUE_OTLP_STACK, row), run;
 
     w->stacks[row] = w->generation;
     flue_pprof_row_use(w, &w->used_stacks, row);
+    if (content.size > w->depth)
+        w->depth = content.size <= FLUE_DEPTH_COUNTED ? content.size : deeper(w->depth, content);
     if (w->stack_kinds[row] == STACK_UNREAD)
         w->stack_kinds[row] =
             flue_stack_run(content, &run) && !has_zero(run) ? STACK_VERBATIM : STACK_REWRITTEN;
@@ -352,6 +366,10 @@ static void placeholders_write(struct flue_pprof_writer *w)
 
 static bool generation_begin(struct flue_pprof_writer *w)
 {
+    if (!w->out.block && !flue_out_init(&w->out, w->expected, w->work->budget))
+        return false;
+    w->time_at = 0;
+    w->depth = 0;
     w->generation++;
     w->text_count = w->mappings_written = 0;
     w->used_stacks.count = w->used_locations.count = w->used_functions.count =
@@ -369,6 +387,7 @@ static void rest_write(struct flue_pprof_writer *w, const struct flue_pprof_head
 
     flue_out_number(out, 7, flue_pprof_string_plain(w, head->drop_frames));
     flue_out_number(out, 8, flue_pprof_string_plain(w, head->keep_frames));
+    w->time_at = head->time_nanos && !out->failed ? flue_out_size(out) + 1 : 0;
     flue_out_number(out, 9, (uint64_t)head->time_nanos);
     flue_out_number(out, 10, (uint64_t)head->duration_nanos);
     if (head->period_type.type.size || head->period_type.unit.size)
@@ -412,6 +431,14 @@ struct flue_bytes flue_pprof_write(struct flue_pprof_writer *w, const struct flu
     return flue_block_bytes(w->out.block);
 }
 
+struct flue_block *flue_pprof_writer_take(struct flue_pprof_writer *w)
+{
+    struct flue_block *block = w->out.block;
+
+    w->out.block = NULL;
+    return block;
+}
+
 void flue_pprof_writer_facts(const struct flue_pprof_writer *w, const struct flue_pprof_head *head,
                              size_t samples, struct flue_pprof_facts *facts)
 {
@@ -423,6 +450,7 @@ void flue_pprof_writer_facts(const struct flue_pprof_writer *w, const struct flu
         .functions = w->used_functions.count + w->unknown_function,
         .mappings = w->mappings_written,
         .strings = w->text_count + 1,
+        .depth = w->depth,
         .time_nanos = head->time_nanos,
         .duration_nanos = head->duration_nanos,
     };

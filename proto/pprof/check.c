@@ -60,8 +60,8 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
 {
     struct flue_reader r = flue_reader(bytes);
     struct flue_bytes run;
-    uint64_t tag, number, values = 0;
-    w->text_labels = 0;
+    uint64_t tag, number, values = 0, labels = 0;
+    w->text_labels = w->depth = 0;
     while (r.at < r.end) {
         if (unlikely(!next_tag(&r, &tag)))
             return broken(w, "sample", w->samples);
@@ -70,6 +70,7 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
             NUMBER(w, &r, "sample", w->samples, &number);
             if (!refer(w, LOCATION, number, w->samples, ".location_id"))
                 return false;
+            w->depth++;
             break;
         case 1 << 3 | FLUE_LEN:
             if (unlikely(!length(w, &r, &run)))
@@ -92,6 +93,7 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
                 return broken(w, "sample", w->samples);
             if (!label(w, run))
                 return false;
+            labels++;
             break;
         default:
             if (!other_field(w, &r, tag, 3))
@@ -108,6 +110,10 @@ static bool sample(struct walk *w, struct flue_bytes bytes)
     w->samples++;
     if (w->text_labels > w->facts->sample_labels)
         w->facts->sample_labels = w->text_labels;
+    if (labels > w->facts->all_labels)
+        w->facts->all_labels = labels;
+    if (w->depth > w->facts->depth)
+        w->facts->depth = w->depth;
     return true;
 }
 

@@ -155,6 +155,7 @@ static bool location_run(struct walk *w, struct flue_bytes run)
 {
     struct flue_reader r = flue_reader(run);
     uint64_t id;
+    w->depth += run.size > FLUE_DEPTH_COUNTED ? flue_count_varints(run) : run.size;
 #ifdef __SSE2__
     if (run.size >= 16 && !w->exact[LOCATION] && w->id_limit[LOCATION] == UINT64_MAX)
         packed_maximum(&r, &w->max_id[LOCATION]);

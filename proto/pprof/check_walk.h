@@ -38,6 +38,7 @@ struct walk {
     uint64_t samples, strings, types;
     uint64_t values_first; /* of the first sample */
     uint64_t text_labels;  /* of the sample that is read */
+    uint64_t depth;        /* of the same: frames, or the bytes of few */
     bool times;
     struct flue_pprof_facts *facts;
 

@@ -10,6 +10,9 @@
 #include "collector/base/arena.h"
 #include "collector/base/payload.h"
 
+/* A run of at most this many bytes counts as that many frames: a bound that costs nothing. */
+#define FLUE_DEPTH_COUNTED 1000
+
 struct flue_pprof_limits {
     size_t inflated; /* bytes; more is FLUE_TOO_LARGE */
     unsigned ratio;
@@ -21,6 +24,8 @@ struct flue_pprof_facts {
     uint64_t samples, sample_types, locations, functions, mappings, strings;
     uint64_t
         sample_labels; /* most labels with text on one sample: in Pyroscope each is the series' */
+    uint64_t all_labels; /* most labels on one sample, numeric ones too */
+    uint64_t depth;      /* at least the frames of the deepest sample; exact above 1,000 */
     int64_t time_nanos, duration_nanos;
     bool gzip;
     bool invalid_utf8;        /* some string needs repair (then it cannot go out byte for byte) */

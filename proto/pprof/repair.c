@@ -91,6 +91,14 @@ enum flue_code flue_pprof_repair(struct flue_bytes profile, const struct flue_pp
     return code;
 }
 
+bool flue_pprof_patch_time(uint8_t *profile, size_t at, int64_t from_nanos, int64_t to_nanos)
+{
+    if (flue_varint_size((uint64_t)from_nanos) != flue_varint_size((uint64_t)to_nanos))
+        return false;
+    flue_write_varint(profile + at, (uint64_t)to_nanos);
+    return true;
+}
+
 enum flue_code flue_pprof_set_time(struct flue_bytes profile, int64_t time_nanos,
                                    const struct flue_pprof_limits *limits,
                                    struct flue_account *account, struct flue_block **out,

@@ -110,4 +110,13 @@ static inline bool flue_reader_done(const struct flue_reader *r)
     return r->at >= r->end;
 }
 
+/* How many varints end in `run`. */
+static inline uint64_t flue_count_varints(struct flue_bytes run)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < run.size; i++)
+        count += run.data[i] < 0x80;
+    return count;
+}
+
 #endif
