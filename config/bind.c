@@ -63,6 +63,7 @@ static void bind_list(struct binder *b, const struct flue_field *field, struct f
         return;
     }
     bool strings = field->type == FLUE_FIELD_STRINGS;
+    bool secrets = field->unit && strcmp(field->unit, "secret") == 0;
     char *items = allocate(b, node->count, strings ? sizeof(char *) : field->size, at);
     if (!items)
         return;
@@ -70,7 +71,7 @@ static void bind_list(struct binder *b, const struct flue_field *field, struct f
         struct flue_node *item = node->items[i];
         const char *name = join_index(b, path, i);
         if (strings) {
-            const char *text = flue_bind_text(b->check, item, name, item->position, false);
+            const char *text = flue_bind_text(b->check, item, name, item->position, secrets);
             b->failed |= !text;
             ((const char **)(void *)items)[i] = text ? text : "";
         } else {
