@@ -85,7 +85,7 @@ struct flue_storage_append {
     /* Both borrowed until done. The head is small (origin, form, tenant): at most 64 KiB. */
     const struct flue_slices *head, *body;
     struct flue_counts counts;
-    uint64_t time_ns; /* wall clock of receipt */
+    uint64_t time_ns;                         /* wall clock of receipt */
     struct flue_storage_queue *const *queues; /* who owes it; borrowed until done */
     size_t queue_count;
     /* Appended records are `taken` by their appender for these queues (see flue_storage_take): the
@@ -118,9 +118,9 @@ struct flue_storage_entry {
  * at hand: what is needed of a sealed segment is then being read, and the watcher is told. */
 bool flue_storage_take(struct flue_storage_queue *queue, enum flue_storage_order order,
                        struct flue_storage_entry *out);
-/* `ready` is posted to `loop` (one post at a time, several reasons may be one) when a take that said
- * false may now find something: a footer was read, a record was appended that nobody has taken, or
- * one was put back. NULL `loop` ends it. Set it before the loops run. */
+/* `ready` is posted to `loop` (one post at a time, several reasons may be one) when a take that
+ * said false may now find something: a footer was read, a record was appended that nobody has
+ * taken, or one was put back. NULL `loop` ends it. Set it before the loops run. */
 void flue_storage_watch(struct flue_storage_queue *queue, struct flue_loop *loop,
                         void (*ready)(void *arg), void *arg);
 /* Not sent after all: it can be taken again. */
