@@ -311,7 +311,8 @@ static enum flue_code lock_directory(struct flue_storage *storage, struct flue_e
             return flue_storage_io_fail(error, failure, "lock", path);
         if (flue_monotonic_ns() >= until)
             return flue_fail(error, FLUE_UNAVAILABLE,
-                             "%s is in use by another process: end that one, or give this one "
+                             "%s is in use by another process, or by another file_storage of "
+                             "this one: end that, or give this one "
                              "another directory",
                              storage->directory);
         struct timespec pause = {0, LOCK_POLL_NS};
