@@ -38,6 +38,32 @@ static bool take_list(const struct flue_command *command, const char *name, cons
 }
 
 /* 1 taken, 0 not known, -1 wrong. */
+static int take_own(const struct flue_command *command, int argc, char **argv, int *at,
+                    struct flue_arguments *out)
+{
+    for (const char *const *name = command->own; name && *name; name++) {
+        if (!is_option(argv[*at], *name))
+            continue;
+        const char *value = value_of(argc, argv, at, *name);
+        if (!value || out->own_count == FLUE_ARGUMENTS_MAX) {
+            complain(command, value ? "more than 256 options at" : "no value behind", *name);
+            return -1;
+        }
+        out->own[out->own_count++] = (struct flue_argument){*name, value};
+        return 1;
+    }
+    return 0;
+}
+
+const char *flue_argument_value(const struct flue_arguments *arguments, const char *name)
+{
+    for (size_t i = arguments->own_count; i-- > 0;)
+        if (strcmp(arguments->own[i].name, name) == 0)
+            return arguments->own[i].value;
+    return NULL;
+}
+
+/* The same answers. */
 static int take_option(const struct flue_command *command, int argc, char **argv, int *at,
                        struct flue_arguments *out)
 {
@@ -69,7 +95,7 @@ static int take_option(const struct flue_command *command, int argc, char **argv
     } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         out->help = true;
     } else {
-        return 0;
+        return take_own(command, argc, argv, at, out);
     }
     return known ? 1 : -1;
 }
@@ -86,12 +112,14 @@ bool flue_arguments_read(const struct flue_command *command, int argc, char **ar
             return false;
         if (taken > 0)
             continue;
-        if (argv[i][0] == '-' || !(command->options & FLUE_TAKES_NAMES) ||
+        if ((argv[i][0] == '-' && argv[i][1]) ||
+            !(command->options & (FLUE_TAKES_NAMES | FLUE_TAKES_WORDS)) ||
             out->rest_count == sizeof out->rest / sizeof out->rest[0])
             return complain(command, "does not know", argv[i]);
         out->rest[out->rest_count++] = argv[i];
     }
-    if (out->help || !(command->options & FLUE_TAKES_SOURCES) || out->sources.config_count)
+    if (out->help || !(command->options & FLUE_TAKES_SOURCES) || out->sources.config_count ||
+        command->options & FLUE_MAY_LACK_SOURCES)
         return true;
     fprintf(stderr, "flue %s: which configuration? Name it with --config FILE\nusage: flue %s %s\n",
             command->name, command->name, command->usage);
