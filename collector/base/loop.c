@@ -255,6 +255,25 @@ void flue_loops_stop(struct flue_loops *loops)
     atomic_store(&loops->running, false);
 }
 
+void flue_loops_settle(struct flue_loops *loops)
+{
+    bool some = !atomic_load(&loops->running);
+
+    while (some) {
+        some = false;
+        for (unsigned i = 0; i < loops->count; i++) {
+            struct flue_loop *loop = loops->items[i];
+
+            if (!atomic_load(&loop->inbox))
+                continue;
+            some = true;
+            current = loop;
+            run_inbox(loop);
+            current = NULL;
+        }
+    }
+}
+
 void flue_loops_destroy(struct flue_loops *loops)
 {
     if (!loops)
@@ -264,14 +283,7 @@ void flue_loops_destroy(struct flue_loops *loops)
      */
     flue_pool_free(loops->pool);
     loops->pool = NULL;
-    for (unsigned i = 0; i < loops->count; i++) {
-        struct flue_loop *loop = loops->items[i];
-
-        current = loop;
-        while (atomic_load(&loop->inbox))
-            run_inbox(loop);
-        current = NULL;
-    }
+    flue_loops_settle(loops);
     for (unsigned i = 0; i < loops->count; i++)
         loop_free(loops->items[i]);
     free(loops);

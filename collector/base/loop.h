@@ -50,6 +50,9 @@ struct flue_loops {
 enum flue_code flue_loops_new(unsigned count, struct flue_loops **out, struct flue_error *error);
 enum flue_code flue_loops_run(struct flue_loops *loops, struct flue_error *error);
 void flue_loops_stop(struct flue_loops *loops); /* joins */
+/* Between stop and destroy: runs what was posted, in the caller, so that what a task lies in may be
+ * freed. */
+void flue_loops_settle(struct flue_loops *loops);
 /* Runs what jobs and posts are left, in the caller; closes handles that were forgotten. */
 void flue_loops_destroy(struct flue_loops *loops);
 /* The loop with the fewest bytes in flight, connections breaking a tie. */

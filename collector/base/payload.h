@@ -84,6 +84,18 @@ struct flue_payload_ops {
                             void *arg, struct flue_error *error);
 };
 
+/* A payload again from its encoded form (what `slices` gave): how a durable queue comes back to
+ * what it wrote down. proto/ implements it (proto/convert/decode.h), whoever starts the process
+ * gives it here once, before the loops run. Takes the reference of `body`, also on failure. *out
+ * NULL with FLUE_OK: nothing is in it. FLUE_INVALID: it is not what was written. Any thread. */
+typedef enum flue_code (*flue_payload_decode)(enum flue_form form, enum flue_signal signal,
+                                              struct flue_block *body, struct flue_payload **out,
+                                              struct flue_error *error);
+void flue_payload_decoder(flue_payload_decode decoder);
+enum flue_code flue_payload_read(enum flue_form form, enum flue_signal signal,
+                                 struct flue_block *body, struct flue_payload **out,
+                                 struct flue_error *error);
+
 static inline struct flue_payload *flue_payload_ref(struct flue_payload *payload)
 {
     atomic_fetch_add_explicit(&payload->refs, 1, memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include "collector/base/log.h"
 #include "collector/commands/command.h"
 #include "collector/service/service.h"
+#include "proto/convert/decode.h"
 
 static bool open_log(const struct flue_telemetry_logs_settings *logs)
 {
@@ -81,6 +82,7 @@ static int run(const struct flue_arguments *arguments)
 {
     sigset_t signals;
     block_signals(&signals);
+    flue_payload_decoder(flue_decode);
     struct flue_configuration *configuration = flue_arguments_load(arguments, false);
     if (!configuration)
         return FLUE_EXIT_FAILED;

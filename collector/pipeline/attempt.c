@@ -86,17 +86,27 @@ static void part_ended(struct flue_item *part, const struct flue_error *error)
         next_part(group);
 }
 
+/* Everything that an item holds of its loop and exporter. */
+static void let_go(struct flue_item *item)
+{
+    if (item->list)
+        flue_item_unlist(item);
+    flue_timer_disarm(item->at->loop, &item->timer);
+    if (item->ticket.waiting)
+        flue_flow_forget(item->at->exporter->flow, &item->ticket);
+    flue_recall_forget(item);
+    flue_queue_release(item);
+    put_place(item);
+    free_state(item);
+}
+
 static void item_end(struct flue_item *item, enum flue_item_result result,
                      const struct flue_error *error)
 {
     struct flue_item *merged = item->merged;
 
-    if (item->list)
-        flue_item_unlist(item);
-    flue_timer_disarm(item->at->loop, &item->timer);
-    flue_queue_release(item);
-    put_place(item);
-    free_state(item);
+    let_go(item);
+    flue_record_end(item, false);
     flue_batch_unref(item->send.batch);
     item->send.batch = NULL;
     item->state = FLUE_ITEM_ENDED;
@@ -136,12 +146,42 @@ void flue_item_leave_line(struct flue_item *item)
     flue_own_add(&item->at->queued_items, -1);
 }
 
+void flue_item_leave(struct flue_item *item)
+{
+    struct flue_ledger *ledger = &item->branch->ledger;
+    unsigned loop = item->at->loop->index;
+
+    flue_item_leave_line(item);
+    if (item->started) {
+        flue_ledger_subtract(ledger, loop, FLUE_ROW_IN_FLIGHT, &item->counts);
+        flue_ledger_add(ledger, loop, FLUE_ROW_QUEUED, &item->counts);
+    }
+    let_go(item);
+    flue_record_end(item, true);
+    flue_item_free(item);
+}
+
+/* Codes that say something about the data, not about who sends it or where to. */
+static bool about_data(unsigned reason)
+{
+    return reason == FLUE_INVALID || reason == FLUE_UNPROCESSABLE || reason == FLUE_TOO_LARGE ||
+           reason == FLUE_REFUSED;
+}
+
 void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_result result,
                     const struct flue_error *error)
 {
     struct flue_ledger *ledger = &item->branch->ledger;
     unsigned loop = item->at->loop->index;
 
+    if (reason == FLUE_DROP_SHUTDOWN && item->send.record) {
+        flue_item_leave(item);
+        return;
+    }
+    if (item->at->exporter->dead_letters && item->send.batch && about_data(reason) &&
+        result == FLUE_RESULT_REFUSED)
+        flue_dead_letters_keep(item->at->exporter->dead_letters, item,
+                               flue_drop_reason_name(reason), error);
     item->reason = reason;
     flue_item_leave_line(item);
     if (item->started)
@@ -195,16 +235,103 @@ void flue_attempt_start(struct flue_item *item)
     exporter->component->send(exporter->instance, &item->send);
 }
 
-static void again(struct flue_timer *timer)
+static struct flue_item *item_of_timer(struct flue_timer *timer)
+{
+    return (struct flue_item *)((char *)timer - offsetof(struct flue_item, timer));
+}
+
+/* Its turn has come, with a place in the flow. */
+static void let_in(struct flue_flow_ticket *ticket)
 {
     struct flue_item *item =
-        (struct flue_item *)((char *)timer - offsetof(struct flue_item, timer));
+        (struct flue_item *)((char *)ticket - offsetof(struct flue_item, ticket));
+    struct flue_exporter_loop *at = item->at;
+
+    flue_timer_disarm(at->loop, &item->timer);
+    flue_item_unlist(item);
+    item->ticketed = true;
+    flue_attempt_start(item);
+    flue_queue_pump(at);
+}
+
+static void held_too_long(struct flue_timer *timer)
+{
+    struct flue_item *item = item_of_timer(timer);
+    struct flue_exporter_loop *at = item->at;
+    struct flue_error error;
+
+    (void)flue_fail(&error, FLUE_UNAVAILABLE,
+                    "the destination kept failing for retry_on_failure.max_elapsed_time");
+    flue_item_fail(item, FLUE_DROP_MAX_ELAPSED, FLUE_RESULT_FAILED, &error);
+    flue_queue_pump(at);
+}
+
+/* A drain does not wait for the circuit. */
+static void held_no_more(struct flue_timer *timer)
+{
+    struct flue_item *item = item_of_timer(timer);
+    struct flue_exporter_loop *at = item->at;
+
+    flue_flow_forget(at->exporter->flow, &item->ticket);
+    flue_item_unlist(item);
+    flue_attempt_start(item);
+    flue_queue_pump(at);
+}
+
+void flue_attempt_begin(struct flue_item *item)
+{
+    struct flue_exporter_loop *at = item->at;
+    struct flue_exporter *exporter = at->exporter;
+    uint64_t most = (uint64_t)exporter->settings.retry_on_failure.max_elapsed_time;
+
+    if (!exporter->flow || at->draining) {
+        flue_attempt_start(item);
+        return;
+    }
+    item->ticket.ready = let_in;
+    if (flue_flow_take(exporter->flow, at->loop, &item->ticket)) {
+        item->ticketed = true;
+        flue_attempt_start(item);
+        return;
+    }
+    item->state = FLUE_ITEM_HELD;
+    flue_item_list_append(&at->running, item);
+    if (item->started && most) {
+        item->timer.fire = held_too_long;
+        flue_timer_arm(at->loop, &item->timer, item->first_ns + most);
+    }
+}
+
+void flue_attempt_hurry(struct flue_exporter_loop *at)
+{
+    uint64_t now = flue_monotonic_ns();
+    struct flue_item *next;
+
+    for (struct flue_item *item = at->running.first; item; item = next) {
+        next = item->next; /* leaving ends no other item */
+        bool waits = item->state == FLUE_ITEM_BACKOFF || item->state == FLUE_ITEM_HELD;
+        if (item->send.record && (waits || (item->state == FLUE_ITEM_LOADING && !item->recall))) {
+            flue_item_leave(item);
+        } else if (waits) {
+            if (item->state == FLUE_ITEM_HELD)
+                item->timer.fire = held_no_more;
+            flue_timer_arm(at->loop, &item->timer, now);
+        }
+    }
+}
+
+static void again(struct flue_timer *timer)
+{
+    struct flue_item *item = item_of_timer(timer);
     struct flue_exporter_loop *at = item->at;
 
     flue_item_unlist(item);
     item->send.attempt++;
     flue_metric_add(at->exporter->retried, 1);
-    flue_attempt_start(item);
+    if (item->place) /* of a queue: its sender is no probe */
+        flue_attempt_begin(item);
+    else
+        flue_attempt_start(item);
     flue_queue_pump(at);
 }
 
@@ -312,11 +439,37 @@ static void split(struct flue_item *item, const struct flue_verdict *verdict)
         retry(item, &error); /* no memory now */
 }
 
+/* Halves of what was refused, down to the profile that was meant; what a destination refuses as a
+ * whole is not sought for ever. */
+static bool halve(struct flue_item *item, const struct flue_error *error)
+{
+    if (!item->send.record || !item->send.batch || !about_data(error->code) ||
+        item->counts.profiles < 2 || item->counts.samples < 2)
+        return false;
+    if (item->owed && !item->owed->halvings)
+        return false;
+    if (item->owed)
+        item->owed->halvings--;
+    return flue_item_split(item, (item->counts.samples + 1) / 2, false, NULL);
+}
+
+static void give_ticket(struct flue_item *item, const struct flue_verdict *verdict)
+{
+    enum flue_flow_answer answer =
+        verdict->kind == FLUE_RETRY ? flue_flow_answer_of(&verdict->error) : FLUE_FLOW_WORKS;
+
+    item->ticketed = false;
+    flue_flow_give(item->at->exporter->flow, &item->ticket, answer, verdict->error.retry_after_ms);
+}
+
 void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict)
 {
     struct flue_item *item = (struct flue_item *)send;
     struct flue_exporter_loop *at = item->at;
 
+    flue_recall_forget(item);
+    if (item->ticketed)
+        give_ticket(item, verdict);
     flue_item_unlist(item);
     flue_own_add(&at->sending, -1);
     item->send.cancel = NULL;
@@ -328,6 +481,8 @@ void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict)
         retry(item, &verdict->error);
         break;
     case FLUE_DROP:
+        if (halve(item, &verdict->error))
+            break;
         flue_item_fail(item, verdict->error.code, FLUE_RESULT_REFUSED, &verdict->error);
         break;
     case FLUE_SPLIT:
@@ -386,6 +541,7 @@ static void cut_part(void *arg, struct flue_payload *payload, const struct flue_
     part->send.batch = own;
     part->counts = *counts;
     part->counted = cut->whole->counted;
+    part->route = cut->whole->route;
     *cut->last = part;
     cut->last = &part->sibling;
     cut->count++;
@@ -426,8 +582,36 @@ static void parts_ready(struct cut *cut)
     while (before) {
         struct flue_item *part = before;
         before = part->previous;
-        flue_item_list_push(&whole->at->ready, part);
+        if (whole->at->exporter->log) /* the last is the next */
+            flue_item_list_append(&whole->at->ready, part);
+        else
+            flue_item_list_push(&whole->at->ready, part);
     }
+}
+
+/* The records of the whole are owed by its parts together. False without memory. */
+static bool share_records(struct cut *cut)
+{
+    struct flue_item *whole = cut->whole;
+    struct flue_owed *owed = whole->owed;
+
+    if (!whole->send.record)
+        return true;
+    if (!owed) {
+        owed = malloc(sizeof *owed + sizeof owed->records[0]);
+        if (!owed)
+            return false;
+        *owed = (struct flue_owed){.items = 1, .halvings = FLUE_HALVINGS, .count = 1};
+        owed->records[0] = whole->send.record;
+    }
+    owed->items += (unsigned)cut->count - 1;
+    for (struct flue_item *part = cut->first; part; part = part->sibling) {
+        part->send.record = whole->send.record;
+        part->owed = owed;
+    }
+    whole->send.record = 0;
+    whole->owed = NULL;
+    return true;
 }
 
 bool flue_item_split(struct flue_item *item, uint64_t max, bool by_bytes, struct flue_error *error)
@@ -439,6 +623,10 @@ bool flue_item_split(struct flue_item *item, uint64_t max, bool by_bytes, struct
     struct flue_item *next;
 
     cut.last = &cut.first;
+    if (!batch) {
+        (void)flue_fail(error, FLUE_NO_MEMORY, "what is parked cannot be cut");
+        return false;
+    }
     enum flue_code code =
         batch->payload->ops->split(batch->payload, max ? max : 1, by_bytes, &item->counts,
                                    batch->account, cut_part, &cut, error);
@@ -448,6 +636,8 @@ bool flue_item_split(struct flue_item *item, uint64_t max, bool by_bytes, struct
         code = flue_fail(error, FLUE_TOO_LARGE,
                          "too large for the destination (%llu %s) and cannot be cut further",
                          (unsigned long long)max, by_bytes ? "bytes" : "samples");
+    if (code == FLUE_OK && !share_records(&cut))
+        code = flue_fail(error, FLUE_NO_MEMORY, "no memory for the parts of a large request");
     if (code != FLUE_OK) {
         if (error)
             error->code = code;
@@ -520,6 +710,10 @@ void flue_item_give_up(struct flue_item *item, enum flue_code why)
         if (item->send.cancel)
             item->send.cancel(&item->send);
         return;
+    case FLUE_ITEM_LOADING:
+        if (item->recall)
+            return; /* leaves when it is read */
+        break;
     case FLUE_ITEM_GROUP:
         item->open_parts++; /* keeps it until all have been told */
         for (struct flue_item *part = item->parts; part; part = part->sibling)

@@ -60,6 +60,19 @@ void flue_batcher_forget(struct flue_item *item)
         drop_group(group);
 }
 
+/* The records of all of the group, for the one item that carries them. */
+static struct flue_owed *owed_by(const struct flue_batch_group *group)
+{
+    struct flue_owed *owed = malloc(sizeof *owed + group->count * sizeof owed->records[0]);
+
+    if (!owed)
+        return NULL;
+    *owed = (struct flue_owed){.items = 1, .halvings = FLUE_HALVINGS};
+    for (const struct flue_item *item = group->items.first; item; item = item->next)
+        owed->records[owed->count++] = item->send.record;
+    return owed;
+}
+
 /* One item in place of all of the group; NULL: they go out as they are. */
 static struct flue_item *merge(struct flue_batch_group *group)
 {
@@ -76,24 +89,36 @@ static struct flue_item *merge(struct flue_batch_group *group)
         payloads[count++] = item->send.batch->payload;
         flue_counts_add(&counts, &item->counts);
     }
+    struct flue_owed *owed = NULL;
+    if (first->send.record && !(owed = owed_by(group))) {
+        free(payloads);
+        return NULL;
+    }
     enum flue_code code = first->send.batch->payload->ops->merge(
         payloads, count, first->send.batch->account, &joined, &error);
     free(payloads);
     if (code != FLUE_OK) {
         flue_log(FLUE_WARN, "exporter", "requests could not be joined and go out one by one",
                  FLUE_S("exporter", at->exporter->id), FLUE_S("error", error.text));
+        free(owed);
         return NULL;
     }
-    if (!joined) /* nothing is left of any of them: each goes its way alone */
+    if (!joined) { /* nothing is left of any of them: each goes its way alone */
+        free(owed);
         return NULL;
+    }
     struct flue_batch *batch =
         flue_batch_new(joined, first->send.batch->origin, counts, first->send.batch->account);
     carrier = batch ? flue_item_new(at, first->branch) : NULL;
     if (!carrier) {
         flue_batch_unref(batch);
+        free(owed);
         return NULL;
     }
     carrier->send.batch = batch;
+    carrier->send.record = first->send.record;
+    carrier->owed = owed;
+    carrier->route = first->route;
     carrier->counts = counts;
     carrier->counted = first->counted;
     carrier->in_line = true;
@@ -104,6 +129,7 @@ static struct flue_item *merge(struct flue_batch_group *group)
         carrier->units += first->units;
         carrier->bytes += first->bytes;
         first->units = first->bytes = 0;
+        first->send.record = 0;
         if (first->counted) {
             flue_item_free(first);
             continue;

@@ -1,4 +1,5 @@
-/* delivery.c: reserve everywhere, send where there is no queue, then commit; and the answer back.
+/* delivery.c: reserve everywhere, send where there is no queue, write down where the queue is on
+ * disk, then commit; and the answer back.
  */
 #include "collector/pipeline/item.h"
 #include "collector/base/clock.h"
@@ -9,6 +10,7 @@ enum phase {
     OPEN,    /* batches come, stages hold */
     WAITING, /* block_on_overflow: for room in a queue */
     DIRECT,  /* branches whose answer the sender waits for */
+    STORING, /* durable queues write it down */
     SETTLED
 };
 
@@ -20,13 +22,16 @@ struct entry {
 #define ENTRIES_INLINE 4
 #define ENTRIES_MAX    4096
 
+#define STORE_TIMEOUT_NS                                                                           \
+    UINT64_C(30000000000) /* a sender without a deadline waits for a slow disk */
+
 struct flue_delivery {
     struct flue_loop *loop;
     uint64_t deadline_ns;
     flue_delivery_done done;
     void *arg;
     enum phase phase;
-    bool ended, refused, cancelled;
+    bool ended, refused, cancelled, answered;
     unsigned holds;   /* the receiver's, until flue_delivery_end, and those of stages */
     unsigned pending; /* branches that have not answered */
     struct flue_item *first, **last;
@@ -173,18 +178,14 @@ void flue_delivery_join(struct flue_delivery *delivery, struct flue_branch *bran
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static void finish(struct flue_delivery *delivery)
+static void answer(struct flue_delivery *delivery)
 {
     unsigned loop = delivery->loop->index;
     struct flue_outcome *outcome = &delivery->outcome;
 
-    delivery->phase = SETTLED;
-    flue_timer_disarm(delivery->loop, &delivery->timer);
-    for (struct flue_item *item = delivery->first, *next; item; item = next) {
-        next = item->sibling;
-        flue_queue_release(item);
-        flue_item_free(item);
-    }
+    if (delivery->answered)
+        return;
+    delivery->answered = true;
     for (unsigned i = 0; i < delivery->entry_count; i++)
         flue_ledger_add(delivery->entries[i].pipeline, loop,
                         delivery->refused ? FLUE_ROW_REFUSED : FLUE_ROW_RECEIVED,
@@ -194,6 +195,18 @@ static void finish(struct flue_delivery *delivery)
     if (outcome->rejected_profiles > delivery->pushed.profiles)
         outcome->rejected_profiles = delivery->pushed.profiles;
     delivery->done(delivery->arg, outcome);
+}
+
+static void finish(struct flue_delivery *delivery)
+{
+    delivery->phase = SETTLED;
+    flue_timer_disarm(delivery->loop, &delivery->timer);
+    for (struct flue_item *item = delivery->first, *next; item; item = next) {
+        next = item->sibling;
+        flue_queue_release(item);
+        flue_item_free(item);
+    }
+    answer(delivery);
     if (delivery->entries != delivery->inline_entries)
         free(delivery->entries);
     free(delivery->refusal);
@@ -205,7 +218,66 @@ static void refused_item(struct flue_item *item, unsigned loop)
     flue_ledger_add(&item->branch->ledger, loop, FLUE_ROW_REFUSED, &item->counts);
 }
 
-/* Every branch that the sender waits for has answered: commit, or refuse. */
+static void commit(struct flue_delivery *delivery);
+
+/* Also what was written down after all is not kept. */
+static void refuse_stored(struct flue_delivery *delivery)
+{
+    flue_store_undo(delivery->first);
+    for (struct flue_item *item = delivery->first; item; item = item->sibling)
+        if (item->state == FLUE_ITEM_RESERVED && item->at->exporter->log)
+            refused_item(item, delivery->loop->index);
+    finish(delivery);
+}
+
+static void stored(void *arg, const struct flue_error *error)
+{
+    struct flue_delivery *delivery = arg;
+
+    if (error)
+        flue_delivery_refuse(delivery, error);
+    if (delivery->refused)
+        refuse_stored(delivery);
+    else
+        commit(delivery);
+}
+
+/* The sender is told; whatever the disk still does with it is undone when it has ended. */
+static void store_timeout(struct flue_timer *timer)
+{
+    struct flue_delivery *delivery =
+        (struct flue_delivery *)((char *)timer - offsetof(struct flue_delivery, timer));
+    struct flue_error error;
+
+    (void)flue_fail(&error, FLUE_TIMEOUT,
+                    "the queue on disk did not take the request in time; send it again");
+    flue_delivery_refuse(delivery, &error);
+    answer(delivery);
+}
+
+static void store(struct flue_delivery *delivery)
+{
+    struct flue_error error;
+    bool begun;
+
+    delivery->phase = STORING;
+    enum flue_code code =
+        flue_store(delivery->first, delivery->loop, &begun, stored, delivery, &error);
+    if (begun) {
+        uint64_t due = flue_monotonic_ns() + STORE_TIMEOUT_NS;
+        if (delivery->deadline_ns && delivery->deadline_ns < due)
+            due = delivery->deadline_ns;
+        delivery->timer.fire = store_timeout;
+        flue_timer_arm(delivery->loop, &delivery->timer, due);
+    } else if (code == FLUE_OK) {
+        commit(delivery);
+    } else {
+        flue_delivery_refuse(delivery, &error);
+        refuse_stored(delivery);
+    }
+}
+
+/* Every branch that the sender waits for has answered: write down, commit, or refuse. */
 static void settle(struct flue_delivery *delivery)
 {
     unsigned loop = delivery->loop->index;
@@ -228,7 +300,14 @@ static void settle(struct flue_delivery *delivery)
         finish(delivery);
         return;
     }
+    store(delivery);
+}
+
+static void commit(struct flue_delivery *delivery)
+{
+    unsigned loop = delivery->loop->index;
     struct flue_item **link = &delivery->first, *commits = NULL, **last = &commits;
+
     while (*link) {
         struct flue_item *item = *link;
         struct flue_ledger *ledger = &item->branch->ledger;
@@ -262,7 +341,10 @@ static void settle(struct flue_delivery *delivery)
         struct flue_item *item = commits;
         commits = item->sibling;
         item->sibling = NULL;
-        flue_queue_enter(item);
+        if (item->at->exporter->log)
+            flue_durable_enter(item);
+        else
+            flue_queue_enter(item);
     }
 }
 

@@ -9,7 +9,9 @@
  *      refuses the whole delivery (nothing was taken anywhere); with drop the branch is left out
  * and counted.
  *   2. branches without a queue are sent first; a final failure there refuses the delivery.
- *   3. commit: the reserved items enter their queues.
+ *   3. branches with a queue on disk are written down, once per log however many they are; a disk
+ *      that fails refuses the delivery.
+ *   4. commit: the reserved items enter their queues.
  *
  * `done` is called exactly once, on the loop of the delivery, possibly before flue_delivery_end
  * returns. A stage that must wait holds the delivery (flue_delivery_hold / _release).

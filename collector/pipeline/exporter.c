@@ -101,6 +101,10 @@ static double read_sent(void *arg)
 
 static double read_queue_size(void *arg)
 {
+    const struct flue_exporter *exporter = arg;
+
+    if (exporter->log)
+        return (double)flue_lag_units(exporter);
     return (double)atomic_load(&((struct flue_exporter *)arg)->used_units);
 }
 
@@ -196,9 +200,36 @@ static void release_memory(struct flue_exporter *exporter)
     for (size_t i = 0; i < exporter->partition_count; i++)
         free((uint8_t *)exporter->partition_keys[i].data);
     free(exporter->partition_keys);
+    flue_flow_destroy(exporter->flow);
+    flue_dead_letters_destroy(exporter->dead_letters);
     free(exporter->at);
     free(exporter->id);
     free(exporter);
+}
+
+static bool make_flow(struct flue_exporter *exporter)
+{
+    const struct flue_retry_config *retry = &exporter->settings.retry_on_failure;
+    const struct flue_flow_config config = {.exporter = exporter->id,
+                                            .circuit = true,
+                                            .open_ns = retry->initial_interval,
+                                            .open_max_ns = retry->max_interval,
+                                            .loops = exporter->loops,
+                                            .metrics = exporter->metrics};
+
+    if (!exporter->queued || !exporter->retries)
+        return true;
+    exporter->flow = flue_flow_new(&config);
+    return exporter->flow;
+}
+
+static unsigned home_of(const char *id, unsigned loops)
+{
+    unsigned sum = 0;
+
+    for (; *id; id++)
+        sum = sum * 31 + (unsigned char)*id;
+    return sum % loops;
 }
 
 enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct flue_exporter **out,
@@ -222,7 +253,7 @@ enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct f
     }
     exporter->id = strdup(spec->id);
     exporter->at = aligned_alloc(64, count * sizeof *exporter->at);
-    if (!exporter->id || !exporter->at || !copy_partition_keys(exporter)) {
+    if (!exporter->id || !exporter->at || !copy_partition_keys(exporter) || !make_flow(exporter)) {
         release_memory(exporter);
         goto no_memory;
     }
@@ -235,6 +266,18 @@ enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct f
         at->stop.run = flue_queue_stop;
     }
     make_metrics(exporter);
+    if (exporter->queued && spec->log) {
+        exporter->storage = spec->storage;
+        exporter->log = spec->log;
+        exporter->home = &exporter->at[home_of(spec->id, count)];
+        atomic_init(&exporter->first_own, UINT64_MAX);
+        if (spec->dead_letters &&
+            flue_dead_letters_new(spec->dead_letters, exporter->id, exporter->metrics,
+                                  &exporter->dead_letters, error)) {
+            release_memory(exporter);
+            goto no_memory;
+        }
+    }
     *out = exporter;
     return FLUE_OK;
 no_memory:
@@ -248,14 +291,17 @@ const char *flue_exporter_id(const struct flue_exporter *exporter)
     return exporter->id;
 }
 
-struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *pipeline)
+struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *pipeline,
+                                    struct flue_account *account)
 {
     struct flue_branch *branch = calloc(1, sizeof *branch);
-    const unsigned rows = (1u << FLUE_ROWS) - 1;
+    const unsigned all = (1u << FLUE_ROWS) - 1;
+    const unsigned rows = exporter->log ? all : all & ~(1u << FLUE_ROW_RECOVERED);
 
     if (!branch)
         return NULL;
     branch->exporter = exporter;
+    branch->account = account;
     branch->pipeline = strdup(pipeline);
     if (!branch->pipeline ||
         !flue_ledger_init(&branch->ledger, "exporter", exporter->id, branch->pipeline, rows,
@@ -271,8 +317,11 @@ struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *
 
 enum flue_code flue_exporter_start(struct flue_exporter *exporter, struct flue_error *error)
 {
-    return exporter->component->start ? exporter->component->start(exporter->instance, error)
-                                      : FLUE_OK;
+    enum flue_code code = exporter->log ? flue_durable_start(exporter, error) : FLUE_OK;
+
+    return code == FLUE_OK && exporter->component->start
+               ? exporter->component->start(exporter->instance, error)
+               : code;
 }
 
 void flue_exporter_stop(struct flue_exporter *exporter, uint64_t deadline_ns)
@@ -293,6 +342,8 @@ bool flue_exporter_stopped(struct flue_exporter *exporter)
         for (unsigned i = 0; i < exporter->loops->count; i++)
             if (atomic_load(&exporter->at[i].live) > 0)
                 return false;
+        if (atomic_load(&exporter->handovers))
+            return false;
         exporter->component_stopping = true;
         if (component->stop)
             component->stop(exporter->instance, exporter->stop_deadline_ns);
@@ -303,6 +354,7 @@ bool flue_exporter_stopped(struct flue_exporter *exporter)
 void flue_exporter_state(const struct flue_exporter *exporter, struct flue_exporter_state *out)
 {
     memset(out, 0, sizeof *out);
+    out->durable = exporter->log;
     for (const struct flue_branch *branch = exporter->branches; branch; branch = branch->next) {
         const struct flue_ledger *ledger = &branch->ledger;
         struct flue_counts rows[FLUE_ROWS];
@@ -310,6 +362,7 @@ void flue_exporter_state(const struct flue_exporter *exporter, struct flue_expor
             rows[row] = flue_ledger_sum(ledger, (enum flue_ledger_row)row);
         struct flue_counts dropped = flue_ledger_dropped(ledger);
         flue_counts_add(&out->received, &rows[FLUE_ROW_RECEIVED]);
+        flue_counts_add(&out->recovered, &rows[FLUE_ROW_RECOVERED]);
         flue_counts_add(&out->sent, &rows[FLUE_ROW_SENT]);
         flue_counts_add(&out->queued, &rows[FLUE_ROW_QUEUED]);
         flue_counts_add(&out->in_flight, &rows[FLUE_ROW_IN_FLIGHT]);
@@ -330,6 +383,8 @@ void flue_exporter_destroy(struct flue_exporter *exporter)
     if (!exporter)
         return;
     atomic_store(&exporter->stopping, true);
+    if (exporter->log)
+        flue_storage_watch(exporter->log, NULL, NULL, NULL);
     /* Nothing is sent any more; what the component ends from now on is counted as it says. */
     for (unsigned i = 0; i < exporter->loops->count; i++)
         flue_queue_expire(&exporter->at[i]);
@@ -345,6 +400,8 @@ void flue_exporter_destroy(struct flue_exporter *exporter)
         while ((item = at->running.first)) {
             if (item->state == FLUE_ITEM_SENDING)
                 flue_own_add(&at->sending, -1);
+            if (item->ticketed)
+                flue_flow_give(exporter->flow, &item->ticket, FLUE_FLOW_UNKNOWN, 0);
             flue_item_fail(item, FLUE_DROP_SHUTDOWN, FLUE_RESULT_FAILED, &error);
         }
         flue_timer_disarm(at->loop, &at->drain_timer);
@@ -353,5 +410,10 @@ void flue_exporter_destroy(struct flue_exporter *exporter)
             free(item);
         }
     }
+    flue_loops_settle(exporter->loops);
+    /* A disk that hangs has not answered for them yet, and will while the loops are taken down. */
+    for (unsigned i = 0; i < exporter->loops->count; i++)
+        if (exporter->log && atomic_load(&exporter->at[i].live) > 0)
+            return;
     release_memory(exporter);
 }

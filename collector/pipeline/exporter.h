@@ -9,6 +9,7 @@
  * An item stays on the loop where it arrived. Concurrency (num_consumers), bytes and count of the
  * queue are shared by all loops through atomics. An item keeps its place among num_consumers while
  * it waits to be sent again, so a destination that is down is not asked by the whole queue at once.
+ * While the circuit of the destination is open (flow.h) items wait there, and one at a time probes.
  * Without a queue (sending_queue.enabled: false, or a component with no_queue) nothing bounds how
  * many sends run at a time but the senders themselves.
  */
@@ -23,7 +24,9 @@ struct flue_send {
     struct flue_batch *batch; /* immutable */
     struct flue_loop *loop;
     unsigned attempt; /* 0 for the first */
-    uint64_t record;  /* its id in the durable queue, the same after a restart; 0: memory only */
+    /* Its id in the durable queue, the same after a restart; 0: memory only. A part of a record
+     * that was cut, or the join of several (`batch`), has the id of the (first) whole. */
+    uint64_t record;
     uint64_t
         deadline_ns; /* of this attempt: `timeout`, or the caller's if that is earlier; 0: none */
     void *state;     /* the exporter's; freed by free_state when the item ends */
@@ -51,10 +54,11 @@ void flue_send_done(struct flue_send *send, const struct flue_verdict *verdict);
  * gives its place among num_consumers back, so that the engine goes on to the next. Once per item;
  * later calls do nothing. */
 void flue_send_free_place(struct flue_send *send);
-/* For exporters that gather many items into one object. Only with a record: gives the memory of the
- * batch back (send->batch becomes NULL) while the item waits, and reads it again; `loaded` once, on
- * the send's loop, never from within. Other than FLUE_OK: FLUE_INVALID (the record is damaged: drop
- * it) or not now. */
+/* For exporters that gather many items into one object. Gives the memory of the batch back
+ * (send->batch becomes NULL) while the item waits, also over several attempts; does nothing for an
+ * item that is not a whole record. Load reads it again; `loaded` once, on the send's loop, never
+ * from within, and not after flue_send_done. Other than FLUE_OK: FLUE_INVALID (the record is
+ * damaged: drop it) or not now. */
 void flue_send_park(struct flue_send *send);
 void flue_send_load(struct flue_send *send,
                     void (*loaded)(struct flue_send *send, enum flue_code code,

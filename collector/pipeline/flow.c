@@ -190,10 +190,8 @@ enum flue_flow_answer flue_flow_answer_of(const struct flue_error *error)
 
 static bool claim_place(struct flue_flow *flow, bool probe)
 {
-    if (!flow->max) {
-        atomic_fetch_add_explicit(&flow->in_flight, 1, memory_order_relaxed);
+    if (!flow->max)
         return true;
-    }
     uint32_t used = atomic_load(&flow->in_flight);
     while (probe || used < atomic_load(&flow->limit)) {
         if (!atomic_compare_exchange_weak(&flow->in_flight, &used, used + 1))
@@ -351,7 +349,8 @@ void flue_flow_give(struct flue_flow *flow, struct flue_flow_ticket *ticket,
     if (flow->has_circuit)
         judge_circuit(flow, ticket, answer, retry_after_ms);
     ticket->probe = false;
-    atomic_fetch_sub(&flow->in_flight, 1);
+    if (flow->max)
+        atomic_fetch_sub(&flow->in_flight, 1);
     if (!atomic_load(&flow->waiters))
         return;
     wake_others(flow, at, was_open || atomic_load(&flow->open_until));
@@ -478,6 +477,7 @@ void flue_flow_destroy(struct flue_flow *flow)
 {
     if (!flow)
         return;
+    flue_loops_settle(flow->loops); /* a wake that was posted */
     for (unsigned i = 0; i < flow->loops->count; i++)
         flue_timer_disarm(flow->at[i].loop, &flow->at[i].timer);
     if (flow->metrics) {

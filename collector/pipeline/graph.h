@@ -29,22 +29,30 @@ struct flue_exporter_spec {
     const struct flue_exporter_settings *settings;
     struct flue_loops *loops;
     struct flue_metrics *metrics;
+    /* With sending_queue.storage, else NULL: both outlive the exporter, whose start starts the log.
+     * Data that the destination will never take is set aside in `dead_letters` (a folder, made when
+     * it is needed; NULL: only counted). */
+    struct flue_storage *storage;
+    struct flue_storage_queue *log;
+    const char *dead_letters;
 };
 
 enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct flue_exporter **out,
                                  struct flue_error *error);
 const char *flue_exporter_id(const struct flue_exporter *exporter);
-/* component->start. */
+/* component->start; opens the log and counts what it owes. After the pipelines are made. */
 enum flue_code flue_exporter_start(struct flue_exporter *exporter, struct flue_error *error);
 /* Takes nothing more. What waits is sent until the deadline (monotonic ns); then what is in flight
- * is cancelled and the rest dropped with reason "shutdown". Returns at once; the loops run. */
+ * is cancelled and the rest dropped with reason "shutdown", or left on disk. Returns at once; the
+ * loops run. */
 void flue_exporter_stop(struct flue_exporter *exporter, uint64_t deadline_ns);
 /* Poll it: once nothing is left it stops the component too, and is true when that has stopped. */
 bool flue_exporter_stopped(struct flue_exporter *exporter);
 
 /* What is there now, and what a shutdown left behind. Exact when the loops are quiet or stopped. */
 struct flue_exporter_state {
-    struct flue_counts received, sent, dropped, queued, in_flight;
+    struct flue_counts received, recovered, sent, dropped, queued, in_flight;
+    bool durable; /* what is queued is on disk */
     uint64_t queued_items, in_flight_items;
     struct flue_counts lost; /* dropped with reason "shutdown" */
     uint64_t lost_items;

@@ -13,13 +13,16 @@ static const struct {
     [FLUE_ROW_QUEUED] = {"queued", "waiting to be sent, as received", FLUE_GAUGE},
     [FLUE_ROW_IN_FLIGHT] = {"in_flight", "being sent or waiting to be sent again, as received",
                             FLUE_GAUGE},
+    [FLUE_ROW_RECOVERED] = {"recovered", "found in the queue on disk at start, as received",
+                            FLUE_COUNTER},
     [FLUE_ROW_REFUSED] = {"refused", "given back to the sender with an error, as received",
                           FLUE_COUNTER},
 };
 
 const char *flue_drop_reason_name(unsigned reason)
 {
-    static const char *const own[] = {"queue_full", "max_elapsed_time", "shutdown", "rejected"};
+    static const char *const own[] = {"queue_full", "max_elapsed_time", "shutdown", "rejected",
+                                      "damaged"};
 
     if (reason >= FLUE_CODES && reason < FLUE_DROP_REASONS)
         return own[reason - FLUE_CODES];

@@ -4,8 +4,10 @@
  * The balance that every test asserts, for each exporter and pipeline, at any moment at which the
  * loops are quiet:
  *
- *     received = sent + dropped (by reason) + queued + in_flight
+ *     received + recovered = sent + dropped (by reason) + queued + in_flight
  *
+ * "recovered" is what a durable queue held at start; it is kept in a book of its own, under the
+ * pipeline "recovered". "queued" includes what waits on disk.
  * "received" is what the destination has taken responsibility for. What a sender was refused and
  * still has is "refused" and stands outside the balance. A send whose sender waits for the result
  * (no queue, or wait_for_result) is received when the destination has taken it.
@@ -26,6 +28,7 @@ enum flue_ledger_row {
     FLUE_ROW_QUEUED,
     FLUE_ROW_IN_FLIGHT,
     FLUE_ROW_REFUSED,
+    FLUE_ROW_RECOVERED,
     FLUE_ROWS
 };
 
@@ -35,6 +38,7 @@ enum flue_drop_reason {
     FLUE_DROP_MAX_ELAPSED,             /* retried for max_elapsed_time */
     FLUE_DROP_SHUTDOWN,                /* still there at the deadline of a drain */
     FLUE_DROP_REJECTED,                /* the destination's partial success */
+    FLUE_DROP_DAMAGED,                 /* a record of the log that cannot be read any more */
     FLUE_DROP_REASONS
 };
 const char *flue_drop_reason_name(unsigned reason);

@@ -164,7 +164,8 @@ enum flue_code flue_pipeline_new(const struct flue_pipeline_spec *spec, struct f
         if (!make_stage(pipeline, &spec->stages[taken++], spec->metrics))
             goto no_memory;
     for (size_t i = 0; i < spec->exporter_count; i++) {
-        struct flue_branch *branch = flue_branch_new(spec->exporters[i], pipeline->id);
+        struct flue_branch *branch =
+            flue_branch_new(spec->exporters[i], pipeline->id, spec->account);
         if (!branch)
             goto no_memory;
         pipeline->branches[pipeline->branch_count++] = branch;

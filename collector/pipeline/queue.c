@@ -27,14 +27,18 @@ static void post_wake(struct flue_exporter_loop *at)
         flue_loop_post(at->loop, &at->wake);
 }
 
-static void wake_room(struct flue_exporter *exporter)
+void flue_queue_wake_loops(struct flue_exporter *exporter, uint64_t loops)
+{
+    for (unsigned i = 0; loops && i < exporter->loops->count; i++, loops >>= 1)
+        if (loops & 1)
+            post_wake(&exporter->at[i]);
+}
+
+void flue_queue_wake_room(struct flue_exporter *exporter)
 {
     uint64_t waiters = atomic_load(&exporter->room_waiters);
-    while (waiters) {
-        unsigned index = (unsigned)__builtin_ctzll(waiters);
-        waiters &= waiters - 1;
-        post_wake(&exporter->at[index]);
-    }
+    if (waiters)
+        flue_queue_wake_loops(exporter, waiters);
 }
 
 enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *error)
@@ -57,8 +61,9 @@ enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *err
                          "(sending_queue.queue_size %lld, max_bytes %lld): %llu units, %llu bytes",
                          exporter->id, (long long)queue->queue_size, (long long)queue->max_bytes,
                          (unsigned long long)units, (unsigned long long)bytes);
-    bool fits = take(&exporter->used_units, units, (uint64_t)queue->queue_size);
-    if (fits && !take(&exporter->used_bytes, bytes, (uint64_t)queue->max_bytes)) {
+    bool fits = exporter->log ? flue_lag_reserve(item, units)
+                              : take(&exporter->used_units, units, (uint64_t)queue->queue_size);
+    if (fits && !exporter->log && !take(&exporter->used_bytes, bytes, (uint64_t)queue->max_bytes)) {
         atomic_fetch_sub(&exporter->used_units, units);
         fits = false;
     }
@@ -73,7 +78,7 @@ enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *err
         return FLUE_OVERLOADED;
     }
     item->units = units;
-    item->bytes = bytes;
+    item->bytes = exporter->log ? 0 : bytes; /* that of a durable item when it enters memory */
     item->state = FLUE_ITEM_RESERVED;
     return FLUE_OK;
 }
@@ -84,11 +89,12 @@ void flue_queue_release(struct flue_item *item)
 
     if (!item->units && !item->bytes)
         return;
-    atomic_fetch_sub(&exporter->used_units, item->units);
+    atomic_fetch_sub(exporter->log ? &exporter->pending_units : &exporter->used_units, item->units);
     atomic_fetch_sub(&exporter->used_bytes, item->bytes);
     item->units = item->bytes = 0;
-    if (atomic_load(&exporter->room_waiters))
-        wake_room(exporter);
+    flue_queue_wake_room(exporter);
+    if (exporter->log && atomic_load(&exporter->starved))
+        flue_queue_wake_loops(exporter, atomic_exchange(&exporter->starved, 0));
 }
 
 void flue_queue_wait_room(struct flue_exporter_loop *at, struct flue_delivery *delivery)
@@ -253,9 +259,16 @@ static void expire_ready(struct flue_exporter_loop *at)
         flue_item_fail(item, FLUE_DROP_SHUTDOWN, FLUE_RESULT_FAILED, &error);
 }
 
+/* In memory alone: in order. With a log: the newest. */
+static struct flue_item *next_ready(const struct flue_exporter_loop *at)
+{
+    return at->exporter->log ? at->ready.last : at->ready.first;
+}
+
 void flue_queue_pump(struct flue_exporter_loop *at)
 {
     struct flue_item *item;
+    bool waits = false; /* for a place */
 
     if (at->pumping)
         return;
@@ -268,13 +281,24 @@ void flue_queue_pump(struct flue_exporter_loop *at)
             flue_attempt_start(item);
             continue;
         }
-        if (!(item = at->ready.first) || !take_place(at))
+        item = next_ready(at);
+        if (!item && !(at->exporter->log && flue_recall_wanted(at)))
             break;
+        if (!take_place(at)) {
+            waits = true;
+            break;
+        }
+        if (!item) {
+            if (flue_recall_next(at))
+                continue;
+            at->spare++;
+            break;
+        }
         flue_item_unlist(item);
         item->place = true;
-        flue_attempt_start(item);
+        flue_attempt_begin(item);
     }
-    if (!at->ready.first) {
+    if (!waits && !at->ready.first) {
         uint64_t bit = UINT64_C(1) << at->loop->index;
         if (atomic_load_explicit(&at->exporter->place_waiters, memory_order_relaxed) & bit)
             atomic_fetch_and(&at->exporter->place_waiters, ~bit);
@@ -340,11 +364,7 @@ void flue_queue_stop(struct flue_task *task)
         flue_delivery_no_room(delivery, &error);
     }
     flue_batcher_flush_all(at);
-    /* What waits for its next attempt gets it now. */
-    uint64_t now = flue_monotonic_ns();
-    for (struct flue_item *item = at->running.first; item; item = item->next)
-        if (item->state == FLUE_ITEM_BACKOFF)
-            flue_timer_arm(at->loop, &item->timer, now);
+    flue_attempt_hurry(at);
     if (atomic_load_explicit(&at->live, memory_order_relaxed) > 0) {
         at->drain_timer.fire = drain_timeout;
         flue_timer_arm(at->loop, &at->drain_timer,

@@ -46,9 +46,12 @@ const struct flue_field flue_queue_fields[] = {
              .help = "memory held by what waits or is in flight, whatever the sizer"),
     FLUE_ENUM(struct flue_queue_config, on_overflow, .def = "refuse", .choices = overflow_choices,
               .help = "refuse: the sender is told to come again, and no destination takes the "
-                      "data; drop: this destination loses it (counted), the others take it"),
+                      "data; drop: this destination loses it (counted; with storage the oldest "
+                      "goes instead), the others take it"),
     FLUE_STRING(struct flue_queue_config, storage,
-                .help = "extension of a durable queue; not in this version"),
+                .help =
+                    "extension (file_storage) that keeps the queue on disk: what was acknowledged "
+                    "survives a kill and a power cut; queue_size then limits what is on disk"),
     FLUE_OPTIONAL(struct flue_queue_config, batch, struct flue_batcher_config, batch_fields,
                   .help = "join small requests, cut large ones"),
     FLUE_FIELDS_END};
@@ -96,10 +99,11 @@ static void check_queue(const struct flue_queue_config *queue, struct flue_check
 
     if (!queue->enabled)
         return;
-    if (queue->storage)
-        flue_check_fail(check, "sending_queue.storage",
-                        "durable queues are not in this version; leave `storage` out to queue in "
-                        "memory");
+    if (queue->storage && queue->wait_for_result)
+        flue_check_fail(
+            check, "sending_queue.wait_for_result",
+            "`true` makes the sender wait for the destination, and `storage` answers it "
+            "once the data is on disk: choose one");
     if (queue->block_on_overflow && queue->on_overflow == FLUE_OVERFLOW_DROP)
         flue_check_fail(check, "sending_queue.on_overflow",
                         "`drop` and `block_on_overflow: true` exclude each other: choose one");

@@ -79,6 +79,32 @@ static const struct flue_component *type_of(struct flue_configuration *c,
     return NULL;
 }
 
+/* What is on disk is kept until it is sent, unless the file says otherwise. */
+static void keep_durable(struct flue_configuration *c, const struct flue_part *part)
+{
+    struct flue_retry_config *retry = &part->settings->retry_on_failure;
+    const struct flue_queue_config *queue = &part->settings->sending_queue;
+    const struct flue_node_entry *block = flue_node_find(part->node, "retry_on_failure");
+    const struct flue_node_entry *entry = block && block->node->type == FLUE_NODE_MAP
+                                              ? flue_node_find(block->node, "max_elapsed_time")
+                                              : NULL;
+    if (!queue->enabled || !queue->storage)
+        return;
+    if (!entry)
+        retry->max_elapsed_time = 0;
+    else if (retry->enabled && retry->max_elapsed_time)
+        flue_warning_at(
+            &c->check, flue_entry_position(entry),
+            "%s.retry_on_failure.max_elapsed_time: what was acknowledged and is on disk "
+            "is dropped after this time; 0 keeps it until it is sent",
+            part->path);
+    if (!retry->enabled)
+        flue_warning_at(&c->check, part->at,
+                        "%s.retry_on_failure.enabled: false: what was acknowledged and is on disk "
+                        "is dropped when it fails once",
+                        part->path);
+}
+
 static void bind_part(struct flue_configuration *c, struct flue_part *part)
 {
     const struct flue_component *component = part->component;
@@ -98,8 +124,10 @@ static void bind_part(struct flue_configuration *c, struct flue_part *part)
         return;
     if (component->check)
         component->check(part->config, &c->check);
-    if (part->settings)
+    if (part->settings) {
+        keep_durable(c, part);
         flue_exporter_settings_check(part->settings, &c->check);
+    }
 }
 
 static void read_section(struct flue_configuration *c,

@@ -1,5 +1,6 @@
 /* graph.c: from parts to instances, consumers and pipelines. pipeline/graph.h says the order. */
 #include "collector/service/inside.h"
+#include "collector/storage/storage.h"
 
 /* Where several pipelines share the budget, one may have so much of it before its own new data is
  * refused; what is above is left to the others. */
@@ -42,9 +43,42 @@ static enum flue_code make_instance(struct flue_running *running, struct flue_er
     return code ? flue_fail_prefix(error, "%s", running->part->path) : FLUE_OK;
 }
 
+/* The extension that sending_queue.storage names, NULL without one; checked with the configuration.
+ */
+static const struct flue_part *storage_of(const struct flue_service *service,
+                                          const struct flue_part *part)
+{
+    const struct flue_part_list *extensions = &service->configuration->extensions;
+    const struct flue_queue_config *queue = part->settings ? &part->settings->sending_queue : NULL;
+    for (size_t i = 0; queue && queue->enabled && queue->storage && i < extensions->count; i++)
+        if (strcmp(extensions->items[i]->id, queue->storage) == 0)
+            return extensions->items[i];
+    return NULL;
+}
+
+/* Beside the log, in its own folder. */
+static const char *dead_letters_of(struct flue_service *service, const struct flue_part *storage)
+{
+    const struct flue_field *field = storage->component->fields;
+    while (field->name && strcmp(field->name, "directory") != 0)
+        field++;
+    if (!field->name)
+        return NULL;
+    const char *directory = *(const char *const *)((const char *)storage->config + field->offset);
+    return directory ? flue_arena_printf(&service->arena, "%s/dead-letter", directory) : NULL;
+}
+
 static enum flue_code make_exporter(struct flue_service *service, struct flue_running *running,
                                     struct flue_error *error)
 {
+    const struct flue_part *storage = storage_of(service, running->part);
+    struct flue_storage *log = storage ? find_extension(&running->create, storage->id) : NULL;
+    if (log) {
+        enum flue_code opened =
+            flue_storage_queue_open(log, running->part->id, &running->create.storage, error);
+        if (opened)
+            return flue_fail_prefix(error, "%s", running->part->path);
+    }
     enum flue_code code = make_instance(running, error);
     if (code)
         return code;
@@ -55,6 +89,9 @@ static enum flue_code make_exporter(struct flue_service *service, struct flue_ru
         .settings = running->part->settings,
         .loops = service->loops,
         .metrics = service->metrics,
+        .storage = log,
+        .log = running->create.storage,
+        .dead_letters = log ? dead_letters_of(service, storage) : NULL,
     };
     return flue_exporter_new(&spec, &running->exporter, error);
 }

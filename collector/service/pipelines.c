@@ -128,6 +128,31 @@ static void read_pipeline(struct flue_configuration *c, const struct flue_node_e
         flue_check_fail(&c->check, "exporters", "is empty: a pipeline needs an exporter");
 }
 
+/* sending_queue.storage names a file_storage that runs. */
+static void check_storage(struct flue_configuration *c, const struct flue_part *part)
+{
+    const struct flue_queue_config *queue = &part->settings->sending_queue;
+    struct flue_nearest nearest = {.word = queue->storage};
+    char shown[96];
+    if (!queue->enabled || !queue->storage)
+        return;
+    flue_printable(flue_bytes_of(queue->storage), shown, sizeof shown);
+    const struct flue_part *found = part_of(c, FLUE_EXTENSION, queue->storage, &nearest);
+    if (!found)
+        flue_mistake_at(&c->check, part->at,
+                        "%s.sending_queue.storage: \"%s\" is not defined under extensions%s",
+                        part->path, shown, flue_nearest_hint(&nearest, &c->arena));
+    else if (found->component && strcmp(found->component->name, "file_storage") != 0)
+        flue_mistake_at(&c->check, part->at,
+                        "%s.sending_queue.storage: \"%s\" keeps no queues: name a file_storage",
+                        part->path, shown);
+    else if (found->component && !found->in_use)
+        flue_mistake_at(&c->check, part->at,
+                        "%s.sending_queue.storage: \"%s\" does not run: add it to "
+                        "service.extensions",
+                        part->path, shown);
+}
+
 static void warn_unused(struct flue_configuration *c)
 {
     for (size_t i = 0; i < c->part_count; i++) {
@@ -154,6 +179,9 @@ void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node
         flue_service_settings_check(&c->service, &c->check);
     resolve(c, FLUE_EXTENSION, "service.extensions", service, "extensions", at,
             &c->service.extensions, 0, &c->extensions);
+    for (size_t i = 0; i < c->part_count; i++)
+        if (c->parts[i].settings)
+            check_storage(c, &c->parts[i]);
 
     const struct flue_node_entry *entry = service ? flue_node_find(service, "pipelines") : NULL;
     const struct flue_node *pipelines = entry ? entry->node : NULL;

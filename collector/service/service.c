@@ -216,6 +216,12 @@ static uint64_t say_what_was_left(struct flue_service *service)
         };
         uint64_t items = state.lost_items + state.queued_items + state.in_flight_items;
         const char *id = service->running[i].part->id;
+        if (state.durable && left.profiles + left.samples + left.bytes) {
+            flue_log(FLUE_INFO, "service", "left in the queue on disk: sent after the next start",
+                     FLUE_S("exporter", id), FLUE_U("profiles", left.profiles),
+                     FLUE_U("samples", left.samples), FLUE_U("bytes", left.bytes), FLUE_LOG_END);
+            continue;
+        }
         lost += left.samples;
         if (items || left.samples || left.profiles)
             flue_log(FLUE_ERROR, "service", "given up at shutdown: not sent to this exporter",

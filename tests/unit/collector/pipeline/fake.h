@@ -97,6 +97,28 @@ static enum flue_code fake_split(const struct flue_payload *payload, uint64_t ma
     return FLUE_OK;
 }
 
+static enum flue_code fake_slices(const struct flue_payload *payload, struct flue_arena *arena,
+                                  struct flue_slices *out, struct flue_error *error)
+{
+    uint64_t *samples = flue_arena_alloc(arena, sizeof *samples);
+    *samples = fake_samples(payload);
+    (void)flue_slices_add(out, arena, flue_bytes(samples, sizeof *samples));
+    return FLUE_OK;
+}
+
+static inline enum flue_code fake_decode(enum flue_form form, enum flue_signal signal,
+                                         struct flue_block *body, struct flue_payload **out,
+                                         struct flue_error *error)
+{
+    uint64_t samples;
+    assert_int_equal(form, FLUE_FORM_OTLP);
+    assert_int_equal(body->size, sizeof samples);
+    memcpy(&samples, body->data, sizeof samples);
+    flue_block_unref(body);
+    *out = fake_new(samples);
+    return FLUE_OK;
+}
+
 static const struct flue_payload_ops fake_ops = {
     .form = FLUE_FORM_OTLP,
     .name = "fake",
@@ -104,6 +126,7 @@ static const struct flue_payload_ops fake_ops = {
     .clone = fake_clone,
     .encoded_size = fake_size,
     .held_size = fake_size,
+    .slices = fake_slices,
     .merge = fake_merge,
     .split = fake_split,
 };
@@ -235,6 +258,11 @@ struct graph {
     unsigned count;
     struct flue_pipeline *pipeline;
     struct flue_consumer *consumer;
+    /* Of exporters with a queue on disk. */
+    struct flue_storage *storage;
+    struct flue_storage_queue *logs[FAKES_MAX];
+    const char *dead_letters;
+    const struct flue_component *component; /* NULL: fake_component */
 };
 
 static struct flue_exporter_settings usual_settings(void)
@@ -270,7 +298,11 @@ static void graph_build(struct graph *graph, const struct flue_stage_spec *stage
     static const char *const ids[FAKES_MAX] = {"fake/a", "fake/b", "fake/c", "fake/d"};
     struct flue_error error;
     for (unsigned i = 0; i < graph->count; i++) {
-        struct flue_exporter_spec spec = {.component = &fake_component,
+        struct flue_exporter_spec spec = {.component =
+                                              graph->component ? graph->component : &fake_component,
+                                          .storage = graph->logs[i] ? graph->storage : NULL,
+                                          .log = graph->logs[i],
+                                          .dead_letters = graph->dead_letters,
                                           .instance = &graph->fakes[i],
                                           .id = ids[i],
                                           .settings = &graph->settings[i],
@@ -289,6 +321,8 @@ static void graph_build(struct graph *graph, const struct flue_stage_spec *stage
                                       .metrics = graph->metrics};
     assert_int_equal(flue_pipeline_new(&spec, &graph->pipeline, &error), FLUE_OK);
     graph->consumer = flue_consumer_new(&graph->pipeline, 1);
+    for (unsigned i = 0; i < graph->count; i++)
+        assert_int_equal(flue_exporter_start(graph->exporters[i], &error), FLUE_OK);
     assert_int_equal(flue_loops_run(graph->loops, &error), FLUE_OK);
 }
 
@@ -368,11 +402,13 @@ static void assert_balance(struct graph *graph)
 {
     for (unsigned i = 0; i < graph->count; i++) {
         struct flue_exporter_state s = state_of(graph, i);
-        assert_int_equal(s.received.profiles, s.sent.profiles + s.dropped.profiles +
-                                                  s.queued.profiles + s.in_flight.profiles);
-        assert_int_equal(s.received.samples, s.sent.samples + s.dropped.samples + s.queued.samples +
-                                                 s.in_flight.samples);
-        assert_int_equal(s.received.bytes,
+        assert_int_equal(s.received.profiles + s.recovered.profiles,
+                         s.sent.profiles + s.dropped.profiles + s.queued.profiles +
+                             s.in_flight.profiles);
+        assert_int_equal(s.received.samples + s.recovered.samples,
+                         s.sent.samples + s.dropped.samples + s.queued.samples +
+                             s.in_flight.samples);
+        assert_int_equal(s.received.bytes + s.recovered.bytes,
                          s.sent.bytes + s.dropped.bytes + s.queued.bytes + s.in_flight.bytes);
     }
 }
