@@ -1,27 +1,7 @@
 /* labels.c: see labels.h. */
 #include "exporters/pyroscope/labels.h"
 #include <stdlib.h>
-#include "collector/base/hash.h"
 #include "proto/pprof/names.h"
-
-#define NAME_MAX_SIZE  1024
-#define VALUE_MAX_SIZE 2048
-
-const struct flue_field flue_labels_fields[] = {
-    FLUE_MAP(struct flue_labels_config, mapping,
-             .help = "attribute to label name; an empty name leaves the attribute out"),
-    FLUE_STRINGS(
-        struct flue_labels_config, drop,
-        .def = "[process.pid, process.parent_pid, process.command, process.command_line, "
-               "process.command_args, process.creation.time]",
-        .help = "attributes that never become labels: each value would be a series of its own"),
-    FLUE_STRINGS(struct flue_labels_config, priority,
-                 .def = "[cdn_region, cdn_pop, cdn_tier, k8s_cluster_name, k8s_namespace_name, "
-                        "k8s_deployment_name, k8s_container_name, k8s_pod_name, k8s_node_name, "
-                        "deployment_environment_name, service_namespace, service_version, "
-                        "service_instance_id, cloud_region, host_name, process_executable_name]",
-                 .help = "labels that stay first when there are more than 30"),
-    FLUE_FIELDS_END};
 
 bool flue_labels_add(struct flue_series_labels *labels, struct flue_arena *arena,
                      struct flue_bytes name, struct flue_bytes value)
@@ -50,6 +30,9 @@ bool flue_labels_add_attribute(struct flue_series_labels *labels,
     struct flue_bytes name = {NULL, 0}, value;
 
     if (attribute->key.size == 0 || listed(&config->drop, attribute->key))
+        return true;
+    if (config->keep.count && !listed(&config->keep, attribute->key) &&
+        !flue_bytes_is(attribute->key, "service.name"))
         return true;
     for (size_t i = 0; i < config->mapping.count && !name.data; i++)
         if (flue_bytes_is(attribute->key, config->mapping.items[i].key))
@@ -81,11 +64,16 @@ static struct flue_bytes cut(struct flue_bytes text, size_t size)
     return flue_bytes_first(text, size);
 }
 
-static size_t rank(const struct flue_labels_config *config, struct flue_bytes name)
+bool flue_label_stays(struct flue_bytes name)
+{
+    return flue_label_is_identity(name) || flue_bytes_is(name, "service_name");
+}
+
+size_t flue_label_rank(const struct flue_labels_config *config, struct flue_bytes name)
 {
     const char *const *items = config->priority.items;
 
-    if (flue_label_is_identity(name) || flue_bytes_is(name, "service_name"))
+    if (flue_label_stays(name))
         return 0;
     for (size_t i = 0; i < config->priority.count; i++)
         if (flue_bytes_is(name, items[i]))
@@ -107,7 +95,7 @@ static void trim(struct flue_series_labels *labels, const struct flue_labels_con
     while (labels->count > limit) {
         size_t last = 0, worst = 0;
         for (size_t i = 0; i < labels->count; i++) {
-            size_t r = rank(config, labels->items[i].name);
+            size_t r = flue_label_rank(config, labels->items[i].name);
             if (r >= worst) {
                 worst = r;
                 last = i;
@@ -138,40 +126,34 @@ static bool name_service(struct flue_series_labels *labels, struct flue_arena *a
     return name && flue_labels_add(labels, arena, FLUE_BYTES("service_name"), flue_bytes_of(name));
 }
 
+/* Names that became equal when they were cut: the first of them stays. */
+static void drop_twins(struct flue_series_labels *labels)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < labels->count; i++) {
+        if (kept && flue_bytes_equal(labels->items[kept - 1].name, labels->items[i].name))
+            labels->trimmed++;
+        else
+            labels->items[kept++] = labels->items[i];
+    }
+    labels->count = kept;
+}
+
 bool flue_labels_finish(struct flue_series_labels *labels, const struct flue_labels_config *config,
-                        size_t limit, struct flue_arena *arena)
+                        const struct flue_label_limits *limits, struct flue_arena *arena)
 {
     if (!name_service(labels, arena))
         return false;
     for (size_t i = 0; i < labels->count; i++) {
         struct flue_pprof_label *label = &labels->items[i];
-        if (label->name.size > NAME_MAX_SIZE || label->value.size > VALUE_MAX_SIZE)
+        if (label->name.size > limits->name_bytes || label->value.size > limits->value_bytes)
             labels->trimmed++;
-        label->name = cut(label->name, NAME_MAX_SIZE);
-        label->value = cut(label->value, VALUE_MAX_SIZE);
+        label->name = cut(label->name, limits->name_bytes);
+        label->value = cut(label->value, limits->value_bytes);
     }
     qsort(labels->items, labels->count, sizeof labels->items[0], by_name);
-    trim(labels, config, limit);
-    return true;
-}
-
-uint64_t flue_labels_hash(const struct flue_series_labels *labels, struct flue_bytes tenant)
-{
-    uint64_t hash = flue_hash(tenant);
-    for (size_t i = 0; i < labels->count; i++) {
-        hash = flue_hash_join(hash, flue_hash(labels->items[i].name));
-        hash = flue_hash_join(hash, flue_hash(labels->items[i].value));
-    }
-    return hash;
-}
-
-bool flue_labels_equal(const struct flue_series_labels *a, const struct flue_series_labels *b)
-{
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++)
-        if (!flue_bytes_equal(a->items[i].name, b->items[i].name) ||
-            !flue_bytes_equal(a->items[i].value, b->items[i].value))
-            return false;
+    drop_twins(labels);
+    trim(labels, config, limits->names);
     return true;
 }

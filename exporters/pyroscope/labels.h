@@ -1,26 +1,21 @@
 /* labels.h: from attributes to the labels of one series.
  *
  * Names are Pyroscope's (underscores, proto/pprof/names.h) unless `mapping` says another. At most
- * FLUE_SERIES_LABELS in all, counting "__*" and the labels that samples have: the server refuses
- * more. What must go goes from the end of this order, but nothing of its first line:
+ * limits->names in all, counting "__*" and the labels that samples have: the server refuses more.
+ * What must go goes from the end of this order, but nothing of its first line:
  *   1. "__*" and service_name   2. `priority`, in its order   3. all others by name
- * Values over 2,048 bytes and names over 1,024 are cut at a character.
+ * Longer names and values are cut at a character.
  */
 #ifndef EXPORTERS_PYROSCOPE_LABELS_H
 #define EXPORTERS_PYROSCOPE_LABELS_H
 
 #include "collector/base/payload.h"
-#include "config/field.h"
+#include "exporters/pyroscope/settings.h"
 #include "proto/pprof/pprof.h"
 
-#define FLUE_SERIES_LABELS 30
-
-struct flue_labels_config {
-    struct flue_map mapping;   /* attribute to label; an empty label drops the attribute */
-    struct flue_list drop;     /* attributes, const char * */
-    struct flue_list priority; /* labels, const char * */
+struct flue_label_limits {
+    size_t names, name_bytes, value_bytes;
 };
-extern const struct flue_field flue_labels_fields[];
 
 struct flue_series_labels {
     struct flue_pprof_label *items; /* sorted by name, no name twice */
@@ -37,9 +32,10 @@ bool flue_labels_add_attribute(struct flue_series_labels *labels,
                                const struct flue_attribute *attribute);
 /* Puts service_name in where it is missing, applies the limits, sorts. */
 bool flue_labels_finish(struct flue_series_labels *labels, const struct flue_labels_config *config,
-                        size_t limit, struct flue_arena *arena);
-/* Of tenant and labels; equal exactly when those are. */
-uint64_t flue_labels_hash(const struct flue_series_labels *labels, struct flue_bytes tenant);
-bool flue_labels_equal(const struct flue_series_labels *a, const struct flue_series_labels *b);
+                        const struct flue_label_limits *limits, struct flue_arena *arena);
+/* Labels that nothing leaves out: "__*" and service_name. */
+bool flue_label_stays(struct flue_bytes name);
+/* Of a label in the order above: 0 for those that stay, SIZE_MAX for those that nobody names. */
+size_t flue_label_rank(const struct flue_labels_config *config, struct flue_bytes name);
 
 #endif

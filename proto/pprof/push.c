@@ -269,7 +269,12 @@ enum flue_code flue_push_read(struct flue_block *body, const struct flue_pprof_l
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static uint8_t *write_labels(uint8_t *at, const struct flue_pprof_label *label, size_t count)
+size_t flue_push_labels_size(const struct flue_pprof_label *labels, size_t count)
+{
+    return flue_pprof_labels_size(labels, count);
+}
+
+uint8_t *flue_push_labels_write(uint8_t *at, const struct flue_pprof_label *label, size_t count)
 {
     for (; count > 0; count--, label++) {
         at = flue_write_len_head(at, 1,
@@ -295,7 +300,7 @@ static enum flue_code write_series(struct flue_arena *arena, const struct flue_p
     if (!at)
         goto full;
     at = flue_write_len_head(at, 1, size);
-    at = write_labels(at, series->labels, series->label_count);
+    at = flue_push_labels_write(at, series->labels, series->label_count);
     for (size_t i = 0; i < series->profile_count; i++) {
         const struct flue_pprof_profile *profile = &series->profiles[i];
         size_t id = profile->id.size ? flue_len_field_size(2, profile->id.size) : 0;
@@ -333,4 +338,34 @@ enum flue_code flue_push_write(struct flue_arena *arena, const struct flue_pprof
     struct flue_pprof_profile one = {.bytes = profile, .id = id};
     const struct flue_pprof_series series = {labels, label_count, &one, 1};
     return write_series(arena, &series, out, error);
+}
+
+static size_t sample_size(const struct flue_push_series *series)
+{
+    return flue_len_field_size(1, series->profile.size) +
+           (series->id.size ? flue_len_field_size(2, series->id.size) : 0);
+}
+
+static size_t content_size(const struct flue_push_series *series)
+{
+    return series->labels.size + flue_len_field_size(2, sample_size(series));
+}
+
+size_t flue_push_series_size(const struct flue_push_series *series)
+{
+    return flue_len_field_size(1, content_size(series));
+}
+
+uint8_t *flue_push_head_write(uint8_t *at, const struct flue_push_series *series)
+{
+    at = flue_write_len_head(at, 1, content_size(series));
+    if (series->labels.size)
+        memcpy(at, series->labels.data, series->labels.size);
+    at = flue_write_len_head(at + series->labels.size, 2, sample_size(series));
+    return flue_write_len_head(at, 1, series->profile.size);
+}
+
+uint8_t *flue_push_tail_write(uint8_t *at, const struct flue_push_series *series)
+{
+    return series->id.size ? flue_write_len_field(at, 2, series->id) : at;
 }

@@ -1,0 +1,727 @@
+/* sender.c: see sender.h. */
+#include "exporters/pyroscope/sender.h"
+#include <stdlib.h>
+#include "collector/base/clock.h"
+#include "collector/base/log.h"
+#include "collector/net/client_keys.h"
+#include "collector/storage/storage.h"
+#include "exporters/pyroscope/answer.h"
+
+#define PUSH_PATH       "/push.v1.PusherService/Push"
+#define POOL_FROM_BYTES (64u << 10)
+#define GROUPED_MOST    (64u << 10)  /* of one profile that goes with others */
+#define GROUP_BYTES     (256u << 10) /* of all of them */
+
+struct flue_push {
+    struct flue_push_sender *sender;
+    struct flue_parcel *parcel;
+    struct flue_parcel_part *parts; /* by `next` */
+    size_t count;
+    uint64_t raw_bytes, cost;         /* of the profiles as they are; for the tenant's rate */
+    struct flue_push *next, *previous; /* of the parcel's; next: of the spare ones */
+    struct flue_flow_ticket ticket;
+    int replica;
+    bool begun;                /* has its place */
+    bool gzip;                 /* the whole body */
+    struct flue_job job;
+    struct flue_error error;   /* of the job */
+    struct flue_block *made;   /* head and tail of one, or the whole body of several */
+    struct flue_block *auth;   /* value of the header */
+    struct flue_bytes pieces[3];
+    struct flue_slices body;
+    struct flue_header headers[FLUE_CLIENT_CONFIG_HEADERS + FLUE_CLIENT_OWN_HEADERS];
+    struct flue_call call;
+};
+
+static void pump(struct flue_push_sender *sender);
+static void begin(struct flue_push *push);
+
+/* ---- life of a push ------------------------------------------------------------------------- */
+
+static struct flue_push *push_new(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    struct flue_push *push = sender->spare, *first = parcel->pushes;
+
+    if (push)
+        sender->spare = push->next;
+    else
+        push = malloc(sizeof *push);
+    if (!push)
+        return NULL;
+    push->sender = sender;
+    push->parcel = parcel;
+    push->parts = NULL;
+    push->count = 0;
+    push->raw_bytes = push->cost = 0;
+    push->ticket = (struct flue_flow_ticket){0};
+    push->begun = push->gzip = false;
+    push->error.code = FLUE_OK;
+    push->error.retry_after_ms = 0;
+    push->made = push->auth = NULL;
+    push->body = (struct flue_slices){.items = push->pieces};
+    push->call.client = NULL;
+    push->next = first;
+    push->previous = NULL;
+    if (first)
+        first->previous = push;
+    parcel->pushes = push;
+    return push;
+}
+
+static void push_free(struct flue_push *push)
+{
+    if (push->previous)
+        push->previous->next = push->next;
+    else
+        push->parcel->pushes = push->next;
+    if (push->next)
+        push->next->previous = push->previous;
+    flue_block_unref(push->made);
+    flue_block_unref(push->auth);
+    push->next = push->sender->spare;
+    push->sender->spare = push;
+}
+
+/* ---- the list of items with open parts ------------------------------------------------------ */
+
+static void list(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    if (parcel->listed)
+        return;
+    parcel->listed = true;
+    parcel->next = NULL;
+    if (sender->last)
+        sender->last->next = parcel;
+    else
+        sender->first = parcel;
+    sender->last = parcel;
+}
+
+static void unlist(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    struct flue_parcel *before = NULL;
+
+    if (!parcel->listed)
+        return;
+    for (struct flue_parcel *at = sender->first; at != parcel; at = at->next)
+        before = at;
+    if (before)
+        before->next = parcel->next;
+    else
+        sender->first = parcel->next;
+    if (sender->last == parcel)
+        sender->last = before;
+    parcel->next = NULL;
+    parcel->listed = false;
+}
+
+/* ---- ends ----------------------------------------------------------------------------------- */
+
+/* All parts of the attempt have an answer. */
+static void finish_attempt(struct flue_parcel *parcel)
+{
+    struct flue_push_sender *sender = parcel->sender;
+    struct flue_verdict verdict = {.kind = FLUE_SENT, .rejected = parcel->rejected};
+    size_t again = 0, sent = 0;
+
+    for (size_t i = 0; i < parcel->count; i++) {
+        again += parcel->parts[i]->status == FLUE_PART_AGAIN ||
+                 parcel->parts[i]->status == FLUE_PART_OPEN;
+        sent += parcel->parts[i]->status == FLUE_PART_SENT;
+    }
+    verdict.error = parcel->failure;
+    if (again && !parcel->failure.code)
+        flue_fail(&verdict.error, FLUE_CANCELLED, "given up before it was sent");
+    if (again)
+        verdict.kind = FLUE_RETRY;
+    else if (!sent && parcel->count)
+        verdict.kind = FLUE_DROP;
+    if (!again && parcel->noted && sender->target->storage)
+        flue_storage_note_drop(sender->target->storage, parcel->record);
+    flue_send_done(parcel->send, &verdict);
+}
+
+static void part_refused(struct flue_parcel_part *part, const struct flue_error *error)
+{
+    const struct flue_push_sender *sender = part->parcel->sender;
+
+    flue_parcel_refuse(part, error);
+    flue_log(FLUE_WARN, sender->target->id, "a profile was refused and is dropped",
+             FLUE_S("reason", error->text), FLUE_U("samples", part->counts.samples), FLUE_LOG_END);
+}
+
+static void fail_attempt(struct flue_parcel *parcel, const struct flue_error *error)
+{
+    uint32_t later = parcel->failure.retry_after_ms; /* the longest that any part was told */
+
+    if (!parcel->failure.code || !flue_code_facts(parcel->failure.code)->retryable)
+        parcel->failure = *error;
+    parcel->failure.retry_after_ms =
+        later > error->retry_after_ms ? later : error->retry_after_ms;
+}
+
+/* A replica that cannot take it: another one may, in the same attempt, once each. */
+static bool fail_over(struct flue_push *push, const struct flue_error *error)
+{
+    const struct flue_push_target *target = push->sender->target;
+    struct flue_parcel *parcel = push->parcel;
+
+    if (target->endpoint_count < 2 || push->replica < 0 || parcel->cancelled ||
+        (error->code != FLUE_UNAVAILABLE && error->code != FLUE_TIMEOUT))
+        return false;
+    parcel->tried |= 1u << push->replica;
+    if (parcel->replica == push->replica)
+        parcel->replica = -1;
+    for (size_t i = 0; i < target->endpoint_count; i++)
+        if (!(parcel->tried & 1u << i) &&
+            flue_flow_circuit(target->flows[i]) != FLUE_CIRCUIT_OPEN) {
+            flue_metric_add(target->failovers, 1);
+            return true;
+        }
+    return false;
+}
+
+static void end_push(struct flue_push *push, const struct flue_error *error, bool of_data)
+{
+    struct flue_push_sender *sender = push->sender;
+    struct flue_parcel *parcel = push->parcel;
+    bool again = error->code && flue_code_facts(error->code)->retryable, open = false;
+
+    if (push->begun)
+        flue_flow_give(sender->target->flows[push->replica], &push->ticket,
+                       error->code ? flue_flow_answer_of(error) : FLUE_FLOW_WORKS,
+                       error->retry_after_ms);
+    else if (sender->waiting == push)
+        sender->waiting = NULL;
+    if (error->code == FLUE_OK)
+        sender->healthy = true;
+    else if (again)
+        sender->healthy = false;
+    if (error->code && of_data && push->count > 1 && !parcel->cancelled) {
+        open = !again;
+        flue_metric_add(sender->target->alone, (int64_t)push->count);
+    } else if (again && fail_over(push, error)) {
+        open = true;
+    }
+    if (again && !open)
+        fail_attempt(parcel, error);
+    for (struct flue_parcel_part *part = push->parts, *next; part; part = next) {
+        next = part->next;
+        part->next = NULL;
+        part->alone = part->alone || (error->code && of_data);
+        if (error->code == FLUE_OK)
+            part->status = FLUE_PART_SENT;
+        else if (open)
+            part->status = FLUE_PART_OPEN;
+        else if (again)
+            part->status = FLUE_PART_AGAIN;
+        else
+            part_refused(part, error);
+    }
+    parcel->running--;
+    push_free(push);
+    if (open) {
+        parcel->next_part = 0;
+        list(sender, parcel);
+    }
+    if (parcel->running == 0 && !parcel->listed)
+        finish_attempt(parcel);
+    pump(sender);
+}
+
+static void on_answer(struct flue_call *call)
+{
+    struct flue_push *push = call->user;
+    struct flue_push_sender *sender = push->sender;
+    struct flue_error error = call->error;
+
+    if (error.code == FLUE_OK && call->status != 200)
+        flue_push_answer(call, &error);
+    else if (error.code == FLUE_INVALID)
+        error.code =
+            FLUE_UNAVAILABLE; /* no answer that could be understood: the same may come again */
+    if (error.code == FLUE_RATE_LIMITED && push->parts->bucket)
+        flue_pace_refused(sender->target->pace, push->parts->bucket, flue_bytes_of(error.text),
+                          flue_monotonic_ns());
+    if (error.code == FLUE_UNAUTHENTICATED && flue_push_auth_refused(&sender->auth))
+        error.code = FLUE_UNAVAILABLE; /* with what the file holds by then */
+    end_push(push, &error, error.code && flue_push_answer_is_of_data(call, &error));
+}
+
+/* ---- requests ------------------------------------------------------------------------------- */
+
+static struct flue_push_series series_of(const struct flue_parcel_part *part)
+{
+    return (struct flue_push_series){part->labels->encoded, part->profile, part->id};
+}
+
+static void add_piece(struct flue_push *push, const uint8_t *from, const uint8_t *to)
+{
+    if (from == to)
+        return;
+    push->pieces[push->body.count++] = flue_bytes(from, (size_t)(to - from));
+    push->body.total += (size_t)(to - from);
+}
+
+/* Head, profile where it lies, tail. */
+static bool write_one(struct flue_push *push)
+{
+    struct flue_push_series series = series_of(push->parts);
+    uint8_t *at, *middle;
+
+    push->made = flue_block_new(NULL, series.labels.size + series.id.size + FLUE_PUSH_HEAD_ROOM);
+    if (!push->made)
+        return false;
+    at = flue_push_head_write(push->made->data, &series);
+    middle = at;
+    add_piece(push, push->made->data, middle);
+    add_piece(push, series.profile.data, series.profile.data + series.profile.size);
+    at = flue_push_tail_write(at, &series);
+    add_piece(push, middle, at);
+    return true;
+}
+
+/* All of them copied behind each other: small ones, that are compressed as one. */
+static bool write_many(struct flue_push *push)
+{
+    size_t size = 0;
+    uint8_t *at;
+
+    for (const struct flue_parcel_part *part = push->parts; part; part = part->next) {
+        struct flue_push_series series = series_of(part);
+        size += flue_push_series_size(&series);
+    }
+    push->made = flue_block_new(NULL, size);
+    if (!push->made)
+        return false;
+    at = push->made->data;
+    for (const struct flue_parcel_part *part = push->parts; part; part = part->next) {
+        struct flue_push_series series = series_of(part);
+        at = flue_push_head_write(at, &series);
+        memcpy(at, series.profile.data, series.profile.size);
+        at = flue_push_tail_write(at + series.profile.size, &series);
+    }
+    push->made->size = size;
+    add_piece(push, push->made->data, push->made->data + size);
+    return true;
+}
+
+static void add_header(struct flue_push *push, struct flue_bytes name, struct flue_bytes value)
+{
+    push->headers[push->call.header_count++] = (struct flue_header){name, value};
+}
+
+static void add_headers(struct flue_push *push)
+{
+    const struct flue_push_target *target = push->sender->target;
+    struct flue_bytes tenant = push->parts->labels->tenant;
+
+    memcpy(push->headers, target->headers, target->header_count * sizeof *push->headers);
+    push->call.header_count = target->header_count;
+    if (tenant.size && target->tenant_header < target->header_count)
+        push->headers[target->tenant_header].value = tenant;
+    else if (tenant.size)
+        add_header(push, FLUE_BYTES("x-scope-orgid"), tenant);
+    if (push->gzip)
+        add_header(push, FLUE_BYTES("content-encoding"), FLUE_BYTES("gzip"));
+    push->auth = flue_push_auth_take(&push->sender->auth);
+    if (push->auth)
+        add_header(push, FLUE_BYTES("authorization"), flue_block_bytes(push->auth));
+}
+
+static void fail_push(struct flue_push *push, enum flue_code code, const char *text)
+{
+    struct flue_error error = {0};
+
+    flue_fail(&error, code, "%s", text);
+    end_push(push, &error, false);
+}
+
+static void transmit(struct flue_push *push)
+{
+    struct flue_push_sender *sender = push->sender;
+    uint64_t timeout = push->parcel->timeout_ns;
+
+    if (push->parcel->cancelled) {
+        fail_push(push, FLUE_CANCELLED, "given up");
+        return;
+    }
+    if (!push->made && !write_one(push)) {
+        fail_push(push, FLUE_NO_MEMORY, "no memory for a push request");
+        return;
+    }
+    push->call = (struct flue_call){
+        .client = sender->clients[push->replica],
+        .method = FLUE_BYTES("POST"),
+        .path = FLUE_BYTES(PUSH_PATH),
+        .headers = push->headers,
+        .body = &push->body,
+        .deadline_ns = timeout ? flue_monotonic_ns() + timeout : 0,
+        .done = on_answer,
+        .user = push,
+    };
+    add_headers(push);
+    flue_metric_add(sender->target->pushes, 1);
+    flue_metric_add(sender->target->profiles, (int64_t)push->count);
+    flue_call_send(&push->call);
+}
+
+/* ---- compression ---------------------------------------------------------------------------- */
+
+/* One profile is stored compressed in its request; several share one stream around them, where what
+ * the processes of a node have in common is written once. */
+static void compress(struct flue_push *push)
+{
+    const struct flue_push_target *target = push->sender->target;
+    struct flue_bytes *whole = push->count > 1 ? &push->pieces[0] : &push->parts->profile;
+    struct flue_slices one = {.items = whole, .count = 1, .room = 1, .total = whole->size};
+    struct flue_block *packed = NULL;
+
+    if (flue_deflate(FLUE_GZIP, target->level, &one, &packed, &push->error))
+        return;
+    if (push->count == 1) {
+        flue_part_set(push->parts, packed, true);
+        return;
+    }
+    flue_block_unref(push->made);
+    push->made = packed;
+    push->pieces[0] = flue_block_bytes(packed);
+    push->body.total = packed->size;
+    push->gzip = true;
+}
+
+static struct flue_push *of_job(struct flue_job *job)
+{
+    return (struct flue_push *)(void *)((char *)job - offsetof(struct flue_push, job));
+}
+
+static void compress_work(struct flue_job *job)
+{
+    compress(of_job(job));
+}
+
+static void compressed(struct flue_push *push)
+{
+    if (push->error.code) {
+        struct flue_error error = push->error;
+        end_push(push, &error, false);
+    } else {
+        transmit(push);
+    }
+}
+
+static void compress_done(struct flue_job *job)
+{
+    compressed(of_job(job));
+}
+
+/* It has its place. */
+static void begin(struct flue_push *push)
+{
+    push->begun = true;
+    if (push->count > 1 && !write_many(push)) {
+        fail_push(push, FLUE_NO_MEMORY, "no memory for a push request");
+        return;
+    }
+    if (push->parts->gzip || push->sender->target->config->compression == FLUE_PUSH_PLAIN) {
+        transmit(push);
+    } else if (push->raw_bytes > POOL_FROM_BYTES) {
+        push->job = (struct flue_job){
+            .loop = push->sender->loop, .work = compress_work, .done = compress_done};
+        flue_pool_submit(push->sender->loop, &push->job);
+    } else {
+        compress(push);
+        compressed(push);
+    }
+}
+
+static void on_place(struct flue_flow_ticket *ticket)
+{
+    struct flue_push *push =
+        (struct flue_push *)(void *)((char *)ticket - offsetof(struct flue_push, ticket));
+    struct flue_push_sender *sender = push->sender;
+
+    sender->waiting = NULL;
+    begin(push);
+    pump(sender);
+}
+
+/* ---- which parts, where --------------------------------------------------------------------- */
+
+static uint64_t cost_of(const struct flue_parcel_part *part)
+{
+    uint64_t size = part->facts.inflated_size ? part->facts.inflated_size : part->profile.size;
+
+    if (part->unseen && part->gzip && part->profile.size >= 18) { /* as gzip says it */
+        const uint8_t *end = part->profile.data + part->profile.size;
+        size = (uint64_t)end[-4] | (uint64_t)end[-3] << 8 | (uint64_t)end[-2] << 16 |
+               (uint64_t)end[-1] << 24;
+    }
+    return size + part->labels->encoded.size;
+}
+
+static bool goes_alone(const struct flue_parcel_part *part)
+{
+    return part->alone || part->unseen || part->profile.size > GROUPED_MOST;
+}
+
+static bool go_together(const struct flue_parcel_part *a, const struct flue_parcel_part *b)
+{
+    return !goes_alone(b) && a->gzip == b->gzip &&
+           flue_bytes_equal(a->labels->tenant, b->labels->tenant);
+}
+
+/* The open parts from `first` on that make one request: their number of places in parts[] that it
+ * spans, and what they cost. */
+struct run {
+    size_t first, end, count;
+    uint64_t bytes, cost;
+};
+
+static bool next_run(const struct flue_push_sender *sender, const struct flue_parcel *parcel,
+                     struct run *run)
+{
+    size_t most = (size_t)sender->target->config->max_series_per_push;
+    const struct flue_parcel_part *head = NULL;
+
+    *run = (struct run){.first = parcel->next_part};
+    for (size_t i = parcel->next_part; i < parcel->count; i++) {
+        const struct flue_parcel_part *part = parcel->parts[i];
+        if (part->status != FLUE_PART_OPEN) {
+            run->first += !head;
+            continue;
+        }
+        if (head && (goes_alone(head) || run->count >= most ||
+                     run->bytes + part->profile.size > GROUP_BYTES || !go_together(head, part)))
+            break;
+        if (!head)
+            head = part;
+        run->count++;
+        run->end = i + 1;
+        run->bytes += part->profile.size + part->labels->encoded.size;
+        run->cost += cost_of(part);
+    }
+    return head;
+}
+
+/* The replica of the item, or the next that works; where none does, the one that is asked first. */
+static int choose(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    const struct flue_push_target *target = sender->target;
+    size_t count = target->endpoint_count, soonest = 0;
+
+    if (count == 1)
+        return 0;
+    if (parcel->replica >= 0 &&
+        flue_flow_circuit(target->flows[parcel->replica]) != FLUE_CIRCUIT_OPEN)
+        return parcel->replica;
+    for (int half_open = 0; half_open < 2; half_open++)
+        for (size_t i = 0; i < count; i++) {
+            size_t at = (sender->turn + i) % count;
+            enum flue_circuit_state state = flue_flow_circuit(target->flows[at]);
+            if (parcel->tried & 1u << at || state == FLUE_CIRCUIT_OPEN ||
+                (state == FLUE_CIRCUIT_HALF_OPEN && !half_open))
+                continue;
+            sender->turn = (unsigned)(at + 1);
+            return parcel->replica = (int)at;
+        }
+    for (size_t i = 1; i < count; i++)
+        if (flue_flow_open_until(target->flows[i]) < flue_flow_open_until(target->flows[soonest]))
+            soonest = i;
+    return parcel->replica = (int)soonest;
+}
+
+static void take_run(struct flue_push *push, const struct run *run)
+{
+    struct flue_parcel *parcel = push->parcel;
+    struct flue_parcel_part **last = &push->parts;
+
+    for (size_t i = run->first; i < run->end; i++) {
+        struct flue_parcel_part *part = parcel->parts[i];
+        if (part->status != FLUE_PART_OPEN)
+            continue;
+        part->status = FLUE_PART_SENDING;
+        part->next = NULL;
+        *last = part;
+        last = &part->next;
+    }
+    push->count = run->count;
+    push->raw_bytes = run->bytes;
+    push->cost = run->cost;
+    parcel->next_part = run->end;
+    parcel->running++;
+}
+
+static void all_begun(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    unlist(sender, parcel);
+    /* All of it is under way: the engine may go on to the next item, as long as the server
+     * takes them. One that does not is asked by num_consumers items at a time. */
+    if (sender->healthy)
+        flue_send_free_place(parcel->send);
+}
+
+/* Begins what the tenant's rate lets go. False: nothing more at present, of any item. */
+static bool pump_parcel(struct flue_push_sender *sender, struct flue_parcel *parcel,
+                        uint64_t *wait_ns)
+{
+    const struct flue_push_target *target = sender->target;
+    struct run run;
+
+    while (next_run(sender, parcel, &run)) {
+        struct flue_pace_bucket *bucket = parcel->parts[run.first]->bucket;
+        uint64_t wait =
+            bucket ? flue_pace_take(target->pace, bucket, run.cost, flue_monotonic_ns()) : 0;
+        struct flue_push *push;
+        bool more;
+        if (wait) {
+            flue_metric_add(target->paced, 1);
+            *wait_ns = wait < *wait_ns ? wait : *wait_ns;
+            return true;
+        }
+        push = push_new(sender, parcel);
+        if (!push) {
+            *wait_ns = 100000000;
+            return false;
+        }
+        push->replica = choose(sender, parcel);
+        take_run(push, &run);
+        if (!next_run(sender, parcel, &run))
+            all_begun(sender, parcel);
+        push->ticket.ready = on_place;
+        if (!flue_flow_take(target->flows[push->replica], sender->loop, &push->ticket)) {
+            sender->waiting = push;
+            return false;
+        }
+        more = parcel->listed;
+        begin(push); /* may end the item, unless parts of it are left */
+        if (!more)
+            return true;
+    }
+    return true;
+}
+
+/* The list changes while items are begun: it is looked through from its head. */
+static struct flue_parcel *not_pumped(const struct flue_push_sender *sender)
+{
+    struct flue_parcel *parcel = sender->first;
+
+    while (parcel && parcel->round == sender->round)
+        parcel = parcel->next;
+    return parcel;
+}
+
+static void pump(struct flue_push_sender *sender)
+{
+    uint64_t wait_ns = UINT64_MAX;
+    struct flue_parcel *parcel;
+
+    if (sender->pumping)
+        return;
+    sender->pumping = true;
+    sender->round++;
+    while (!sender->waiting && (parcel = not_pumped(sender)) != NULL) {
+        parcel->round = sender->round;
+        if (!pump_parcel(sender, parcel, &wait_ns))
+            break;
+    }
+    sender->pumping = false;
+    if (wait_ns != UINT64_MAX)
+        flue_timer_arm(sender->loop, &sender->timer, flue_monotonic_ns() + wait_ns);
+}
+
+static void on_timer(struct flue_timer *timer)
+{
+    pump((struct flue_push_sender *)(void *)((char *)timer -
+                                             offsetof(struct flue_push_sender, timer)));
+}
+
+/* ---- attempts ------------------------------------------------------------------------------- */
+
+/* What was held and still must be waits for another attempt. */
+static void look_at_held(struct flue_parcel *parcel, const struct flue_window_config *window)
+{
+    for (size_t i = 0; i < parcel->count; i++) {
+        struct flue_parcel_part *part = parcel->parts[i];
+        uint32_t ms;
+        struct flue_error error = {0};
+        if (!part->held || part->status != FLUE_PART_OPEN)
+            continue;
+        ms = flue_part_held_ms(part, window);
+        part->held = ms != 0;
+        if (!ms)
+            continue;
+        flue_fail(&error, FLUE_RATE_LIMITED,
+                  "held: its time is outside the window that the server takes");
+        error.retry_after_ms = ms;
+        part->status = FLUE_PART_AGAIN;
+        fail_attempt(parcel, &error);
+    }
+}
+
+void flue_push_attempt(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    size_t open = 0;
+
+    parcel->sender = sender;
+    parcel->next_part = 0;
+    parcel->tried = 0;
+    parcel->failure.code = FLUE_OK;
+    parcel->failure.retry_after_ms = 0;
+    for (size_t i = 0; i < parcel->count; i++)
+        if (parcel->parts[i]->status == FLUE_PART_AGAIN)
+            parcel->parts[i]->status = FLUE_PART_OPEN;
+    look_at_held(parcel, &sender->target->config->window);
+    for (size_t i = 0; i < parcel->count; i++)
+        open += parcel->parts[i]->status == FLUE_PART_OPEN;
+    if (open == 0) {
+        finish_attempt(parcel);
+        return;
+    }
+    parcel->send->cancel = flue_push_cancel;
+    list(sender, parcel);
+    pump(sender);
+}
+
+void flue_push_cancel(struct flue_send *send)
+{
+    struct flue_parcel *parcel = send->state;
+    struct flue_push_sender *sender;
+
+    if (!parcel || parcel->cancelled)
+        return;
+    sender = parcel->sender;
+    parcel->cancelled = true;
+    if (parcel->note_pending)
+        return; /* ends when the note is written */
+    unlist(sender, parcel);
+    for (struct flue_push *push = parcel->pushes; push; push = push->next)
+        if (push->call.client)
+            flue_call_cancel(&push->call);
+    if (parcel->running == 0) {
+        finish_attempt(parcel);
+    } else if (sender->waiting && sender->waiting->parcel == parcel) {
+        struct flue_push *push = sender->waiting;
+        flue_flow_forget(sender->target->flows[push->replica], &push->ticket);
+        fail_push(push, FLUE_CANCELLED, "given up");
+    }
+}
+
+void flue_push_sender_init(struct flue_push_sender *sender, const struct flue_push_target *target,
+                           struct flue_loop *loop)
+{
+    sender->target = target;
+    sender->loop = loop;
+    sender->timer.fire = on_timer;
+}
+
+void flue_push_sender_destroy(struct flue_push_sender *sender)
+{
+    flue_push_auth_destroy(&sender->auth);
+    flue_label_cache_clear(&sender->cache);
+    while (sender->spare) {
+        struct flue_push *push = sender->spare;
+        sender->spare = push->next;
+        free(push);
+    }
+}
