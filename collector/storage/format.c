@@ -22,18 +22,25 @@ static uint32_t crc_behind(const void *whole, size_t size, const uint32_t *field
     return flue_crc32c(0, from, size - (size_t)(from - (const uint8_t *)whole));
 }
 
+/* The version too: a rotten one must not look like a later one. */
+static uint32_t block_crc(const struct flue_storage_block *block)
+{
+    const uint8_t *from = (const uint8_t *)(&block->crc + 1);
+    return flue_crc32c(flue_crc32c(0, &block->version, sizeof block->version), from,
+                       sizeof *block - (size_t)(from - (const uint8_t *)block));
+}
+
 void flue_storage_block_seal(struct flue_storage_block *block, const char *magic)
 {
     memcpy(block->magic, magic, sizeof block->magic);
     block->version = FLUE_STORAGE_VERSION;
-    block->crc = crc_behind(block, sizeof *block, &block->crc);
+    block->crc = block_crc(block);
 }
 
 enum flue_storage_sight flue_storage_block_check(const struct flue_storage_block *block,
                                                  const char *magic)
 {
-    if (memcmp(block->magic, magic, sizeof block->magic) != 0 ||
-        block->crc != crc_behind(block, sizeof *block, &block->crc))
+    if (memcmp(block->magic, magic, sizeof block->magic) != 0 || block->crc != block_crc(block))
         return FLUE_SIGHT_BROKEN;
     if (block->version != FLUE_STORAGE_VERSION)
         return FLUE_SIGHT_LATER;

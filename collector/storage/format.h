@@ -47,7 +47,7 @@ struct flue_storage_cut {
 /* Of a segment and of `finished`: who the queues are. 16 KiB with what is zero. */
 struct flue_storage_block {
     char magic[8];
-    uint32_t version, crc; /* of everything behind it */
+    uint32_t version, crc; /* of the version and everything behind it */
     uint64_t number;       /* segment: its own; finished: the next that was free */
     uint64_t salt, created_ns;
     uint32_t queue_count, cut_count;
