@@ -16,6 +16,10 @@ extern const char *const flue_kafka_encodings[];
 /* Encoding pprof: a label of the profile's series, FLUE_KAFKA_LABEL_PREFIX "service_name". */
 #define FLUE_KAFKA_LABEL_PREFIX "flue.label."
 
+struct flue_kafka_header {
+    struct flue_bytes name, value;
+};
+
 /* Of one record. What is over them is left out, and counted. */
 #define FLUE_KAFKA_HEADERS_MAX      64
 #define FLUE_KAFKA_HEADER_NAME_MAX  256
