@@ -38,8 +38,9 @@ struct cdn {
     struct flue_metrics *metrics;
     const char *id, *pipeline;
     struct cdn_loop *at;
-    struct flue_metric *resolved[FLUE_PLACE_WRITTEN][FLUE_CDN_SOURCES];
-    struct flue_metric *unknown[FLUE_PLACE_WRITTEN];
+    /* made at their first use: most never are */
+    _Atomic(struct flue_metric *) resolved[FLUE_PLACE_WRITTEN][FLUE_CDN_SOURCES];
+    _Atomic(struct flue_metric *) unknown[FLUE_PLACE_WRITTEN];
     _Atomic(struct flue_metric *) conflicts[FLUE_PLACE_WRITTEN][FLUE_CDN_SOURCES][FLUE_CDN_SOURCES];
     struct flue_cdn_tables *tables; /* the newest; of loop 0 and its job */
     struct flue_metric **failures, **prefixes, **loaded, **bytes; /* by file */
@@ -225,7 +226,7 @@ static struct flue_bytes read_attribute(void *arg, struct flue_bytes key)
 static struct flue_bytes read_header(void *arg, struct flue_bytes name)
 {
     const struct reading *r = arg;
-    return flue_origin_header(r->origin, name);
+    return r->origin ? flue_origin_header(r->origin, name) : flue_bytes(NULL, 0);
 }
 
 /* Resources of several machines in one batch: who sent it stands elsewhere than most of them. */
@@ -243,21 +244,19 @@ static bool of_several_hosts(const struct flue_payload *payload)
     return false;
 }
 
-static void count_conflict(struct cdn *cdn, int attribute, uint8_t winner, uint8_t loser)
+static void add_one(struct cdn *cdn, _Atomic(struct flue_metric *) *slot, const char *name,
+                    const char *help, int attribute, struct flue_label one, struct flue_label other)
 {
-    _Atomic(struct flue_metric *) *slot = &cdn->conflicts[attribute][winner][loser];
     struct flue_metric *metric = atomic_load_explicit(slot, memory_order_acquire);
     if (!metric) {
-        const struct flue_label labels[] = {
-            {"processor", cdn->id},
-            {"pipeline", cdn->pipeline},
-            {"attribute", (const char *)flue_place_attribute_name(
-                              (enum flue_place_attribute)attribute).data},
-            {"winner", flue_cdn_source_names[winner]},
-            {"loser", flue_cdn_source_names[loser]},
-            {NULL, NULL}};
-        metric = flue_metric(cdn->metrics, FLUE_COUNTER, "processor_cdn_conflicts",
-                             "resources for which two sources disagreed", labels);
+        const struct flue_bytes of = flue_place_attribute_name((enum flue_place_attribute)attribute);
+        const struct flue_label labels[] = {{"processor", cdn->id},
+                                            {"pipeline", cdn->pipeline},
+                                            {"attribute", (const char *)of.data},
+                                            one,
+                                            other,
+                                            {NULL, NULL}};
+        metric = flue_metric(cdn->metrics, FLUE_COUNTER, name, help, labels);
         atomic_store_explicit(slot, metric, memory_order_release);
     }
     flue_metric_add(metric, 1);
@@ -265,13 +264,22 @@ static void count_conflict(struct cdn *cdn, int attribute, uint8_t winner, uint8
 
 static void count(struct cdn *cdn, const struct flue_cdn_answer *answer)
 {
+    static const struct flue_label none;
     for (int i = 0; i < FLUE_PLACE_WRITTEN; i++) {
-        if (answer->winner[i] == FLUE_CDN_NOBODY)
-            flue_metric_add(cdn->unknown[i], 1);
-        else
-            flue_metric_add(cdn->resolved[i][answer->winner[i]], 1);
-        if (answer->loser[i] != FLUE_CDN_NOBODY)
-            count_conflict(cdn, i, answer->winner[i], answer->loser[i]);
+        uint8_t winner = answer->winner[i], loser = answer->loser[i];
+        if (winner == FLUE_CDN_NOBODY) {
+            add_one(cdn, &cdn->unknown[i], "processor_cdn_unknown",
+                    "resources for which no source knew the attribute", i, none, none);
+            continue;
+        }
+        add_one(cdn, &cdn->resolved[i][winner], "processor_cdn_resolved",
+                "resources whose attribute came from the source", i,
+                (struct flue_label){"source", flue_cdn_source_names[winner]}, none);
+        if (loser != FLUE_CDN_NOBODY)
+            add_one(cdn, &cdn->conflicts[i][winner][loser], "processor_cdn_conflicts",
+                    "resources for which two sources disagreed", i,
+                    (struct flue_label){"winner", flue_cdn_source_names[winner]},
+                    (struct flue_label){"loser", flue_cdn_source_names[loser]});
     }
 }
 
@@ -333,7 +341,8 @@ static enum flue_code set_all(struct cdn_loop *at, struct flue_payload *payload,
 static enum flue_code place_one(struct cdn *cdn, struct cdn_loop *at, struct flue_batch *batch,
                                 size_t resource, bool relayed, struct flue_error *error)
 {
-    struct reading reading = {batch->payload, batch->origin, resource, ""};
+    const struct flue_origin *origin = batch->origin;
+    struct reading reading = {batch->payload, origin, resource, ""};
     struct flue_attribute items[FLUE_PLACE_WRITTEN];
     struct flue_cdn_answer answer;
     size_t count_set = 0;
@@ -341,7 +350,7 @@ static enum flue_code place_one(struct cdn *cdn, struct cdn_loop *at, struct flu
                                                .attribute = read_attribute,
                                                .header = read_header,
                                                .arg = &reading,
-                                               .peer = batch->origin->peer_address,
+                                               .peer = origin ? origin->peer_address : flue_bytes(NULL, 0),
                                                .relayed = relayed};
 
     flue_cdn_locate(cdn->locator, &question, &answer);
@@ -442,25 +451,6 @@ static enum flue_code cdn_create(const struct flue_create *create, void **instan
 
 static void make_metrics(struct cdn *cdn)
 {
-    enum flue_cdn_source order[FLUE_CDN_SOURCES];
-    size_t sources = flue_cdn_order(cdn->config, order);
-    for (int i = 0; i < FLUE_PLACE_WRITTEN; i++) {
-        const char *attribute =
-            (const char *)flue_place_attribute_name((enum flue_place_attribute)i).data;
-        struct flue_label labels[] = {{"processor", cdn->id},
-                                      {"pipeline", cdn->pipeline},
-                                      {"attribute", attribute},
-                                      {NULL, NULL},
-                                      {NULL, NULL}};
-        cdn->unknown[i] = flue_metric(cdn->metrics, FLUE_COUNTER, "processor_cdn_unknown",
-                                      "resources for which no source knew the attribute", labels);
-        for (size_t s = 0; s < sources; s++) {
-            labels[3] = (struct flue_label){"source", flue_cdn_source_names[order[s]]};
-            cdn->resolved[i][order[s]] =
-                flue_metric(cdn->metrics, FLUE_COUNTER, "processor_cdn_resolved",
-                            "resources whose attribute came from the source", labels);
-        }
-    }
     for (size_t i = 0; i < cdn->file_count; i++) {
         const struct flue_label labels[] = {{"processor", cdn->id},
                                             {"pipeline", cdn->pipeline},
