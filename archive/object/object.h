@@ -7,6 +7,10 @@
  * Date, a wrong region is followed once and remembered, credentials are renewed before they end,
  * and only one renewal runs at a time.
  *
+ * What only an operator can mend (no credentials, access denied, no such bucket) is for a put
+ * FLUE_UNAVAILABLE with a long retry_after_ms, so that nothing is lost while it is mended; for the
+ * others FLUE_FORBIDDEN, FLUE_UNAUTHENTICATED, FLUE_NOT_FOUND.
+ *
  * A store belongs to one loop. Retrying is the caller's: the error's code says whether
  * (flue_code_facts), retry_after_ms when. `done` once, on the loop, never from within.
  */
@@ -59,7 +63,8 @@ struct flue_object_request {
     struct flue_object_listed *listed; /* list; borrowed until done returns */
     size_t listed_count;
     bool truncated; /* list: there are more, after the last key */
-    void *transport;
+    void *transport;       /* the store's own, as is the next */
+    struct flue_task task;
 };
 struct flue_object_listed {
     struct flue_bytes key; /* or a folded folder, ending in the delimiter */
@@ -71,7 +76,7 @@ struct flue_object_listed {
 void flue_object_put(struct flue_object_request *request);
 void flue_object_get(struct flue_object_request *request);
 void flue_object_list(struct flue_object_request *request);
-void flue_object_delete(struct flue_object_request *request);
+void flue_object_delete(struct flue_object_request *request); /* of what is not there: FLUE_OK */
 void flue_object_cancel(struct flue_object_request *request); /* done follows, FLUE_CANCELLED */
 /* Open requests end with FLUE_CANCELLED first. */
 void flue_object_store_destroy(struct flue_object_store *store); /* NULL: fine */
