@@ -49,7 +49,8 @@ struct flue_storage_block {
     char magic[8];
     uint32_t version, crc; /* of the version and everything behind it */
     uint64_t number;       /* segment: its own; finished: the next that was free */
-    uint64_t salt, created_ns;
+    uint64_t salt;         /* finished: how many of the entries were synced with the block */
+    uint64_t created_ns;
     uint32_t queue_count, cut_count;
     struct flue_storage_cut cuts[FLUE_STORAGE_CUTS];
     struct {

@@ -26,15 +26,17 @@ static int by_record(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-/* Keeps the ranges, takes marks out; returns how many entries are broken. */
-static uint64_t sort_entries(struct flue_finished *out, const uint8_t *slots, uint32_t slot_count)
+/* Keeps the ranges, takes marks out; returns how many of the first `synced` entries are broken.
+ * Those behind were never synced: a power cut may break them. */
+static uint64_t sort_entries(struct flue_finished *out, const uint8_t *slots, uint32_t slot_count,
+                             uint64_t synced)
 {
     uint64_t broken = 0;
     size_t kept = 0;
     for (size_t i = 0; i < out->count; i++) {
         struct flue_storage_finished entry = out->entries[i];
         if (!flue_storage_finished_check(&entry)) {
-            broken++;
+            broken += i < synced;
             continue;
         }
         uint64_t number = flue_storage_number(entry.record);
@@ -93,7 +95,7 @@ static enum flue_code read_open(struct flue_storage *storage, int fd, const char
     got = flue_storage_read_all(storage->io, fd, out->entries, count * sizeof *out->entries,
                                 sizeof block);
     out->count = got > 0 ? (size_t)got / sizeof *out->entries : 0;
-    uint64_t broken = sort_entries(out, slots, block.queue_count);
+    uint64_t broken = sort_entries(out, slots, block.queue_count, block.salt);
     if (got < 0 || broken) {
         flue_metric_add(storage->damaged, (int64_t)broken);
         flue_log(FLUE_WARN, "storage",
@@ -222,6 +224,7 @@ int flue_finished_rewrite(struct flue_storage *storage)
         add_queue(storage, slot, &entries);
     block->number = storage->next_number;
     block->created_ns = flue_wall_ns();
+    block->salt = entries.count;
     flue_storage_names(storage, block);
     pthread_mutex_unlock(&storage->lock);
     flue_storage_block_seal(block, FLUE_FINISHED_MAGIC);

@@ -178,7 +178,9 @@ static enum flue_code fill_segment(struct recovery *recovery, struct flue_storag
                                    struct flue_segment_rows *rows, int fd, const char *path)
 {
     struct flue_storage *storage = recovery->storage;
-    if (!rows->sealed && rows->count)
+    if (!rows->sealed && rows->unreadable)
+        segment->pinned = true; /* the next start reads it again: the disk may have recovered */
+    else if (!rows->sealed && rows->count)
         seal(storage, segment, fd, rows, path);
     segment->rows = rows->items;
     segment->rows_room = segment->count = rows->count;
@@ -270,7 +272,15 @@ static enum flue_code recover_segment(struct recovery *recovery, uint64_t number
         ssize_t got =
             flue_storage_read_all(storage->io, fd, first, sizeof first, FLUE_STORAGE_DATA);
         bool empty = got == 0 || (got > 0 && memcmp(first, zeros, (size_t)got) == 0);
-        if (empty) {
+        if (failure || got < 0) { /* as above: it stays where it is */
+            struct flue_error why;
+            recovery->damaged++;
+            flue_metric_add(storage->damaged, 1);
+            flue_metric_add(storage->read_failures, 1);
+            flue_storage_io_fail(&why, failure ? failure : (int)got, "read", path);
+            flue_log(FLUE_ERROR, "storage", "a segment is left out until the next start",
+                     FLUE_S("storage", storage->id), FLUE_S("error", why.text), FLUE_LOG_END);
+        } else if (empty) {
             storage->io->unlink(storage->io, path);
         } else {
             recovery->damaged++;

@@ -135,8 +135,10 @@ static int check_run(struct scan *scan, uint64_t offset, uint64_t size, uint32_t
     while (size) {
         size_t piece = size < CHUNK ? (size_t)size : CHUNK;
         ssize_t got = flue_storage_read_all(scan->io, scan->fd, scan->chunk, piece, offset);
-        if (got == -EIO || (got >= 0 && (size_t)got != piece))
+        if (got == -EIO || (got >= 0 && (size_t)got != piece)) {
+            scan->out->unreadable |= got < 0;
             return -EBADMSG;
+        }
         if (got < 0)
             return (int)got;
         crc = flue_crc32c(crc, scan->chunk, piece);
@@ -159,6 +161,7 @@ static int find_record(struct scan *scan, uint64_t from, uint32_t least, uint64_
             continue;
         }
         if (got == -EIO) {
+            scan->out->unreadable = true;
             from = (from / PAGE + 1) * PAGE;
             continue;
         }
@@ -254,6 +257,7 @@ static int scan_all(struct scan *scan)
         ssize_t got = flue_storage_read_all(scan->io, scan->fd, &record, sizeof record, at);
         if (got < 0 && got != -EIO)
             return (int)got;
+        scan->out->unreadable |= got < 0;
         if (got == (ssize_t)sizeof record &&
             flue_storage_record_check(&record, scan->salt, scan->number, at, scan->end) &&
             flue_storage_index(record.record) >= scan->out->count) {

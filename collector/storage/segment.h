@@ -25,6 +25,7 @@ struct flue_segment_rows {
     bool broken_footer; /* it has one, whose rows are broken */
     uint32_t damaged;   /* rows with FLUE_ROW_DAMAGED */
     uint64_t torn;      /* bytes behind data_end that were begun and never acknowledged */
+    bool unreadable;    /* the disk failed to read some of it: perhaps not for good */
 };
 /* `size`: of the file. `cut`: from there on nothing was acknowledged (a failed write), or
  * UINT64_MAX. 0 or -errno. A record that cannot be read is damaged, which is no failure. */

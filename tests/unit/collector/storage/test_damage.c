@@ -182,11 +182,15 @@ static void without_a_footer_the_segment_is_scanned(void **state)
         disk_grow(segment(), size);
         memcpy(segment()->bytes, sealed.bytes, size);
     }
+    const struct flue_label labels[] = {{"storage", "file_storage/test"}, {NULL, NULL}};
+    int64_t before = flue_metric_get(
+        flue_metric(rig->metrics, FLUE_COUNTER, "storage_damaged_records", "", labels));
+    assert_true(before > 10);                           /* a broken footer is said */
     for (size_t cut = 1; cut < footer + 3; cut += 51) { /* and cut off anywhere */
         segment()->size = size - cut;
         rig_open(rig);
         assert_int_equal(assert_all_but(0, 0), 0);
-        assert_int_equal(damaged(), 0);
+        assert_int_equal(damaged(), before);
         stop(true);
         disk_grow(segment(), size);
         memcpy(segment()->bytes, sealed.bytes, size);
@@ -278,7 +282,22 @@ static void a_broken_entry_costs_a_duplicate(void **state)
             done |= UINT64_C(1) << i * 2;
     assert_int_equal(assert_all_but(0, done), 0);
     assert_int_equal(assert_all_but(1, 0), 0);
+    assert_int_equal(damaged(), 0); /* none of it was synced: it may have been a power cut */
+}
+
+static void a_broken_synced_entry_is_damage(void **state)
+{
+    for (uint32_t i = 1; i < 10; i += 2)
+        flue_storage_finish(rig->queues[0], records[i]);
+    rig_rest(rig);
+    stop(true);
+    rig_open(rig); /* writes it anew: a mark and five ranges for this queue */
+    stop(true);
+    disk_data(rig->disk, "finished")
+        ->bytes[FLUE_STORAGE_BLOCK + 2 * sizeof(struct flue_storage_finished) + 9] ^= 4;
+    rig_open(rig);
     assert_int_equal(damaged(), 1);
+    assert_int_equal(assert_all_but(0, UINT64_C(0x2a2)), 0); /* 3 comes again */
 }
 
 static void a_broken_header_of_finished_costs_duplicates_only(void **state)
@@ -339,6 +358,9 @@ static void any_bit_may_rot(void **state)
         stop(true);
         disk_grow(segment(), whole_size);
         memcpy(segment()->bytes, whole, whole_size);
+        /* It says of what was damaged that nobody owes it. */
+        assert_int_equal(rig->disk->io.unlink(&rig->disk->io, "/log/finished"), 0);
+        disk_settle(rig->disk);
     }
     free(whole);
     rig_open(rig);
@@ -358,6 +380,7 @@ int main(void)
         TEST(a_torn_tail_is_cut_off),
         TEST(a_forged_record_in_a_body_is_none),
         TEST(a_broken_entry_costs_a_duplicate),
+        TEST(a_broken_synced_entry_is_damage),
         TEST(a_broken_header_of_finished_costs_duplicates_only),
         TEST(an_entry_of_another_segment_of_this_number_is_ignored),
         TEST(any_bit_may_rot),
