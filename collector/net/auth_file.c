@@ -10,7 +10,7 @@
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 
-#define LOOK_EVERY_NS UINT64_C(5000000000)
+#define LOOK_EVERY_NS UINT64_C(2000000000)
 
 static enum flue_code read_file(const struct flue_auth_file *file, uint8_t *room, size_t *size,
                                 struct flue_error *error)

@@ -1,6 +1,6 @@
 /* auth_file.h: a file of secrets, read at the start and again when it changes.
  *
- * It is looked at every 5 s on the pool (by device, inode, size and time of change: a mounted
+ * It is looked at every 2 s on the pool (by device, inode, size and time of change: a mounted
  * secret of Kubernetes is replaced by a link). What cannot be read or taken leaves the old content
  * in use and is logged once.
  */
