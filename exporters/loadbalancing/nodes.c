@@ -199,6 +199,9 @@ static void failed(struct flue_balance_resolver *resolver, const char *why)
               resolver->hostname, why);
     bool first = !resolver->list;
     pthread_mutex_unlock(&resolver->lock);
+    if (resolver->complained)
+        return;
+    resolver->complained = true;
     flue_log(FLUE_WARN, "exporter",
              first ? "cannot resolve the nodes" : "cannot resolve the nodes; the old ones stay",
              FLUE_S("error", resolver->error.text), FLUE_LOG_END);
@@ -219,10 +222,12 @@ static void take(struct flue_balance_resolver *resolver, const struct addrinfo *
         endpoints[count] = texts[count];
         count++;
     }
-    if (flue_balance_set(resolver, endpoints, count, &error))
+    if (flue_balance_set(resolver, endpoints, count, &error)) {
         failed(resolver, error.text);
-    else
-        flue_metric_add(resolver->found, 1);
+        return;
+    }
+    resolver->complained = false;
+    flue_metric_add(resolver->found, 1);
 }
 
 static void looked_up(struct flue_job *job)

@@ -54,6 +54,7 @@ struct flue_balance_resolver {
     struct flue_timer timer, patience;
     struct flue_balance_lookup *lookup; /* running */
     bool stopping;
+    bool complained; /* said once until it is found again */
 };
 void flue_balance_resolver_init(struct flue_balance_resolver *resolver);
 /* A list of its own, in place of the one before. FLUE_INVALID: none or more than 256. */
