@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include "collector/base/clock.h"
 
-#define ACCOUNT_FOLDER "/var/run/secrets/kubernetes.io/serviceaccount"
+#define ACCOUNT_FOLDER   "/var/run/secrets/kubernetes.io/serviceaccount"
 #define PLUGIN_LEEWAY_NS UINT64_C(10000000000)
 
 enum flue_code flue_kube_file_read(struct flue_arena *arena, const char *path, size_t maximum,
@@ -158,13 +158,13 @@ enum flue_code flue_kube_access_token(struct flue_kube_access *access, bool refu
 
     out[0] = 0;
     if (access->exec.command) {
-        bool stale = access->plugin_until_ns &&
-                     flue_wall_ns() + PLUGIN_LEEWAY_NS >= access->plugin_until_ns;
+        bool stale =
+            access->plugin_until_ns && flue_wall_ns() + PLUGIN_LEEWAY_NS >= access->plugin_until_ns;
         if (!access->plugin_ran || stale || refused)
             code = flue_kube_exec_run(access, error);
         if (!code && access->plugin_token)
-            code = put_token(access->plugin_token, strlen(access->plugin_token), out, out_size,
-                             error);
+            code =
+                put_token(access->plugin_token, strlen(access->plugin_token), out, out_size, error);
     } else if (access->token_file) {
         struct flue_arena arena;
         struct flue_bytes text;

@@ -1,9 +1,9 @@
 /* access.h: where the API server is, whom to trust, and who we are.
  *
- * In a cluster: KUBERNETES_SERVICE_HOST and _PORT, and the files of the service account. Elsewhere a
- * kubeconfig: KUBECONFIG (a list; the first file that has the context wins) or ~/.kube/config, with
- * certificates, tokens, token files and exec plugins. What is refused by name: auth providers, basic
- * authentication, plugins that must ask a person.
+ * In a cluster: KUBERNETES_SERVICE_HOST and _PORT, and the files of the service account. Elsewhere
+ * a kubeconfig: KUBECONFIG (a list; the first file that has the context wins) or ~/.kube/config,
+ * with certificates, tokens, token files and exec plugins. What is refused by name: auth providers,
+ * basic authentication, plugins that must ask a person.
  *
  * Read once on the main thread; afterwards used by the watcher's thread alone. Files of tokens and
  * authorities are opened again by path for every connection: they are swapped by symlink.
@@ -26,7 +26,7 @@ enum flue_kube_auth {
 struct flue_kube_exec {
     const char *command; /* NULL: none */
     const char *api_version;
-    const char **arguments; /* NULL-ended, command first */
+    const char **arguments;   /* NULL-ended, command first */
     const char **environment; /* NULL-ended "NAME=value", beside our own */
     const char *install_hint;
     bool cluster_info;

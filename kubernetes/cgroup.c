@@ -131,8 +131,8 @@ bool flue_kube_cgroup_file(struct flue_bytes text, struct flue_kube_cgroup *out)
             continue;
         struct flue_bytes controllers = flue_bytes_from(line, first + 1);
         size_t second = flue_bytes_find(controllers, ':');
-        if (second == SIZE_MAX || !flue_kube_cgroup_path(flue_bytes_from(controllers, second + 1),
-                                                         out))
+        if (second == SIZE_MAX ||
+            !flue_kube_cgroup_path(flue_bytes_from(controllers, second + 1), out))
             continue;
         if (!flue_bytes_is(flue_bytes_first(controllers, second), "name=systemd"))
             return true;

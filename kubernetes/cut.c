@@ -114,8 +114,8 @@ static enum flue_code take_frame(struct flue_kube_cut *cut, struct flue_bytes in
 {
     if (in.size < 4)
         return FLUE_OK;
-    size_t size = (size_t)in.data[0] << 24 | (size_t)in.data[1] << 16 | (size_t)in.data[2] << 8 |
-                  in.data[3];
+    size_t size =
+        (size_t)in.data[0] << 24 | (size_t)in.data[1] << 16 | (size_t)in.data[2] << 8 | in.data[3];
     if (size > FLUE_KUBE_MAX_OBJECT) {
         cut->skip = size;
         cut->skipped++;
@@ -276,7 +276,7 @@ static enum flue_code event_json(struct flue_kube_cut *cut, struct flue_bytes js
     if (!rest.size)
         return broken(error, "an event without an object");
     return cut->sink(cut->arg, event, flue_bytes_first(rest, rest.size - 1)) ? FLUE_OK
-                                                                              : FLUE_CANCELLED;
+                                                                             : FLUE_CANCELLED;
 }
 
 /* A value at depth `floor` has ended at `end`. */
@@ -421,8 +421,8 @@ bool flue_kube_list_meta_read(struct flue_bytes bytes, bool json, struct flue_ku
             return false;
         }
         out->tree = root;
-        out->resource_version = flue_bytes_of(
-            json_string_value(json_object_get(root, "resourceVersion")));
+        out->resource_version =
+            flue_bytes_of(json_string_value(json_object_get(root, "resourceVersion")));
         out->more = flue_bytes_of(json_string_value(json_object_get(root, "continue")));
         return true;
     }

@@ -44,14 +44,14 @@ struct flue_kube_cut {
     void *arg;
     uint8_t *data; /* what has come of the object that is not complete */
     size_t size, room;
-    size_t scanned;  /* JSON: of `data` */
-    uint64_t skip;   /* bytes still to be stepped over */
-    uint64_t left;   /* protobuf list: of the raw content */
-    unsigned stage;  /* protobuf list: 0 before magic, 1 in Unknown, 2 in XList */
-    unsigned depth;  /* JSON */
+    size_t scanned; /* JSON: of `data` */
+    uint64_t skip;  /* bytes still to be stepped over */
+    uint64_t left;  /* protobuf list: of the raw content */
+    unsigned stage; /* protobuf list: 0 before magic, 1 in Unknown, 2 in XList */
+    unsigned depth; /* JSON */
     bool text, escape, in_items, oversize;
-    size_t start;    /* JSON: of the object that is being scanned, within `data` */
-    char key[16];    /* JSON: the key before the value at depth 1 */
+    size_t start; /* JSON: of the object that is being scanned, within `data` */
+    char key[16]; /* JSON: the key before the value at depth 1 */
     uint64_t skipped;
 };
 

@@ -48,8 +48,8 @@ static enum flue_code read_credential(struct flue_kube_access *access, struct fl
         access->plugin_token = keep(status, "token", access->plugin_token);
         access->plugin_cert = keep(status, "clientCertificateData", access->plugin_cert);
         access->plugin_key = keep(status, "clientKeyData", access->plugin_key);
-        access->plugin_until_ns = until ? (uint64_t)flue_kube_time(flue_bytes_of(until)) * 1000000000
-                                        : 0;
+        access->plugin_until_ns =
+            until ? (uint64_t)flue_kube_time(flue_bytes_of(until)) * 1000000000 : 0;
         access->plugin_ran = true;
         if (!access->plugin_token && !(access->plugin_cert && access->plugin_key))
             code = flue_fail(error, FLUE_INVALID,

@@ -6,16 +6,16 @@
 
 static const char *text_at(const struct flue_node *map, const char *key)
 {
-    struct flue_node_entry *entry = map && map->type == FLUE_NODE_MAP ? flue_node_find(map, key)
-                                                                      : NULL;
+    struct flue_node_entry *entry =
+        map && map->type == FLUE_NODE_MAP ? flue_node_find(map, key) : NULL;
     return entry && entry->node->text && *entry->node->text ? entry->node->text : NULL;
 }
 
 static struct flue_node *node_at(const struct flue_node *map, const char *key,
                                  enum flue_node_type type)
 {
-    struct flue_node_entry *entry = map && map->type == FLUE_NODE_MAP ? flue_node_find(map, key)
-                                                                      : NULL;
+    struct flue_node_entry *entry =
+        map && map->type == FLUE_NODE_MAP ? flue_node_find(map, key) : NULL;
     return entry && entry->node->type == type ? entry->node : NULL;
 }
 
@@ -87,8 +87,8 @@ static enum flue_code read_cluster(struct flue_kube_access *access, const char *
         access->server_name = flue_arena_string(&access->arena, flue_bytes_of(name));
     if (proxy)
         access->proxy_url = flue_arena_string(&access->arena, flue_bytes_of(proxy));
-    if (!access->server || !path_at(access, file, cluster, "certificate-authority",
-                                    &access->ca_file))
+    if (!access->server ||
+        !path_at(access, file, cluster, "certificate-authority", &access->ca_file))
         return flue_fail(error, FLUE_NO_MEMORY, "no memory");
     return data_at(access, cluster, "certificate-authority-data", &access->ca_data, error);
 }
@@ -138,7 +138,8 @@ static enum flue_code read_exec(struct flue_kube_access *access, const char *fil
     }
     access->exec.cluster_info = true_at(exec, "provideClusterInfo");
     const char *hint = text_at(exec, "installHint");
-    access->exec.install_hint = hint ? flue_arena_string(&access->arena, flue_bytes_of(hint)) : NULL;
+    access->exec.install_hint =
+        hint ? flue_arena_string(&access->arena, flue_bytes_of(hint)) : NULL;
     return access->exec.command ? FLUE_OK : flue_fail(error, FLUE_NO_MEMORY, "no memory");
 }
 

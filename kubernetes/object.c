@@ -4,9 +4,9 @@
 
 const char *flue_kube_kind_name(enum flue_kube_kind kind)
 {
-    static const char *const names[FLUE_KUBE_KINDS] = {
-        "pods",         "namespaces", "nodes", "replicasets", "deployments",
-        "statefulsets", "daemonsets", "jobs",  "cronjobs"};
+    static const char *const names[FLUE_KUBE_KINDS] = {"pods",        "namespaces",  "nodes",
+                                                       "replicasets", "deployments", "statefulsets",
+                                                       "daemonsets",  "jobs",        "cronjobs"};
     return names[kind];
 }
 
@@ -163,7 +163,7 @@ static bool read_meta(struct flue_bytes bytes, struct flue_kube_object *out)
 
 /* A container of the same name, or a new one; NULL over the limit. */
 struct flue_kube_container_view *flue_kube_object_container(struct flue_kube_object *out,
-                                                     struct flue_bytes name)
+                                                            struct flue_bytes name)
 {
     for (unsigned i = 0; i < out->container_count; i++)
         if (flue_bytes_equal(out->containers[i].name, name))

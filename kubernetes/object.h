@@ -13,10 +13,10 @@
 #include "collector/base/bytes.h"
 #include "collector/base/error.h"
 
-#define FLUE_KUBE_MAX_LABELS      256 /* labels, and as many annotations, of one object */
-#define FLUE_KUBE_MAX_CONTAINERS  128 /* init and ephemeral ones included */
-#define FLUE_KUBE_MAX_ADDRESSES   8
-#define FLUE_KUBE_MAX_DEPTH       32 /* of JSON */
+#define FLUE_KUBE_MAX_LABELS     256 /* labels, and as many annotations, of one object */
+#define FLUE_KUBE_MAX_CONTAINERS 128 /* init and ephemeral ones included */
+#define FLUE_KUBE_MAX_ADDRESSES  8
+#define FLUE_KUBE_MAX_DEPTH      32 /* of JSON */
 
 enum flue_kube_kind {
     FLUE_KUBE_POD,

@@ -42,11 +42,9 @@ static void read_meta(const json_t *meta, struct flue_kube_object *out)
     out->resource_version = text_at(meta, "resourceVersion");
     out->created_s = flue_kube_time(text_at(meta, "creationTimestamp"));
     out->deletion_s = flue_kube_time(text_at(meta, "deletionTimestamp"));
-    out->deletion_grace_s =
-        json_integer_value(json_object_get(meta, "deletionGracePeriodSeconds"));
+    out->deletion_grace_s = json_integer_value(json_object_get(meta, "deletionGracePeriodSeconds"));
     read_pairs(json_object_get(meta, "labels"), out->labels, &out->label_count, out);
-    read_pairs(json_object_get(meta, "annotations"), out->annotations, &out->annotation_count,
-               out);
+    read_pairs(json_object_get(meta, "annotations"), out->annotations, &out->annotation_count, out);
     json_array_foreach(json_object_get(meta, "ownerReferences"), i, owner)
     {
         if (!json_is_true(json_object_get(owner, "controller")))

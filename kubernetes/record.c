@@ -4,7 +4,7 @@
 #include "collector/base/clock.h"
 #include "kubernetes/workload.h"
 
-#define SECOND INT64_C(1000000000)
+#define SECOND      INT64_C(1000000000)
 #define MAX_ENTRIES 255
 
 /* What goes into the record's text, with the keys among it. */
@@ -78,9 +78,8 @@ static void add_pod(struct draft *draft, const struct flue_kube_object *object,
     uint8_t address[16];
 
     head->start_ns = (object->start_s ? object->start_s : object->created_s) * SECOND;
-    head->ending_ns = object->deletion_s
-                          ? (object->deletion_s - object->deletion_grace_s) * SECOND
-                          : INT64_MAX;
+    head->ending_ns =
+        object->deletion_s ? (object->deletion_s - object->deletion_grace_s) * SECOND : INT64_MAX;
     add_key(draft, FLUE_KUBE_BY_UID, head->uid, head->uid_size, -1, INT64_MAX);
     struct flue_bytes hash = flue_kube_pair_find(object->annotations, object->annotation_count,
                                                  "kubernetes.io/config.mirror");
@@ -103,11 +102,11 @@ static void add_pod(struct draft *draft, const struct flue_kube_object *object,
     for (unsigned i = 0; i < object->container_count; i++) {
         const struct flue_kube_container_view *from = &object->containers[i];
         struct flue_kube_container *to = &containers[i];
-        *to = (struct flue_kube_container){
-            .name = intern(draft, from->name),
-            .image = intern(draft, from->image),
-            .image_id = intern(draft, from->image_id),
-            .restart_count = (int32_t)(from->restart_count & INT32_MAX)};
+        *to = (struct flue_kube_container){.name = intern(draft, from->name),
+                                           .image = intern(draft, from->image),
+                                           .image_id = intern(draft, from->image_id),
+                                           .restart_count =
+                                               (int32_t)(from->restart_count & INT32_MAX)};
         for (unsigned k = 0; k < 3; k++) {
             if (!from->ids[k].size || from->ids[k].size > UINT8_MAX)
                 continue;
@@ -156,8 +155,7 @@ struct flue_kube_record *flue_kube_record_make(struct flue_kube_store *store,
     } else {
         char key[FLUE_KUBE_KEY_MAX];
         struct flue_bytes name = flue_kube_object_key(object->namespace, object->name, key);
-        add_key(draft, FLUE_KUBE_BY_OBJECT + kind, add_text(draft, name), name.size, -1,
-                INT64_MAX);
+        add_key(draft, FLUE_KUBE_BY_OBJECT + kind, add_text(draft, name), name.size, -1, INT64_MAX);
     }
     head.namespace = intern(draft, object->namespace);
     head.node = intern(draft, object->node_name);
@@ -167,9 +165,9 @@ struct flue_kube_record *flue_kube_record_make(struct flue_kube_store *store,
     head.owner_uid = intern(draft, object->owner_uid);
     if (kind == FLUE_KUBE_POD && flue_bytes_is(object->owner_kind, "ReplicaSet"))
         head.deployment = intern(
-            draft, flue_kube_deployment_name(object->owner_name,
-                                             flue_kube_pair_find(object->labels, object->label_count,
-                                                                 "pod-template-hash")));
+            draft, flue_kube_deployment_name(
+                       object->owner_name, flue_kube_pair_find(object->labels, object->label_count,
+                                                               "pod-template-hash")));
 
     size_t at_containers = (sizeof head + draft->count * sizeof(struct flue_kube_entry) + 7) & ~7u;
     size_t at_extracted = at_containers + head.container_count * sizeof *containers;
@@ -212,10 +210,9 @@ struct flue_kube_record *flue_kube_record_make(struct flue_kube_store *store,
 void flue_kube_record_drop_strings(struct flue_kube_store *store,
                                    const struct flue_kube_record *record)
 {
-    struct flue_kube_string *const own[] = {record->namespace,  record->node,
-                                            record->hostname,   record->owner_kind,
-                                            record->owner_name, record->owner_uid,
-                                            record->deployment};
+    struct flue_kube_string *const own[] = {
+        record->namespace,  record->node,      record->hostname,  record->owner_kind,
+        record->owner_name, record->owner_uid, record->deployment};
 
     for (unsigned i = 0; i < sizeof own / sizeof own[0]; i++)
         flue_kube_string_drop(&store->strings, own[i]);

@@ -4,13 +4,13 @@
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 
-#define SECOND        UINT64_C(1000000000)
-#define BACKOFF_NS    (SECOND * 8 / 10)
-#define BACKOFF_MAX   (30 * SECOND)
-#define DENIED_NS     (60 * SECOND)
-#define HEALTHY_NS    (10 * SECOND)
-#define SILENT_NS     (15 * SECOND)
-#define SETTLED_NS    SECOND /* a watch that went on is current this long after its answer began */
+#define SECOND      UINT64_C(1000000000)
+#define BACKOFF_NS  (SECOND * 8 / 10)
+#define BACKOFF_MAX (30 * SECOND)
+#define DENIED_NS   (60 * SECOND)
+#define HEALTHY_NS  (10 * SECOND)
+#define SILENT_NS   (15 * SECOND)
+#define SETTLED_NS  SECOND /* a watch that went on is current this long after its answer began */
 
 static void keep_version(char *to, struct flue_bytes version)
 {
@@ -86,9 +86,8 @@ static bool on_object(void *arg, enum flue_kube_event event, struct flue_bytes b
         return on_error_event(r, bytes);
     if (event == FLUE_KUBE_LIST_META)
         return on_list_meta(r, bytes);
-    enum flue_code code = r->json
-                              ? flue_kube_object_read_json(bytes, r->spec.kind, object, &error)
-                              : flue_kube_object_read(bytes, r->spec.kind, object, &error);
+    enum flue_code code = r->json ? flue_kube_object_read_json(bytes, r->spec.kind, object, &error)
+                                  : flue_kube_object_read(bytes, r->spec.kind, object, &error);
     if (code) { /* one object is no reason to give up the others */
         flue_metric_add(r->broken, 1);
         flue_log(FLUE_WARN, "kubernetes", "left out an object", FLUE_S("processor", r->watcher->id),
@@ -108,10 +107,10 @@ static bool on_object(void *arg, enum flue_kube_event event, struct flue_bytes b
         flue_kube_store_delete(store, r->spec.kind, object);
         break;
     default: /* BOOKMARK */
-        if (initial && flue_bytes_is(flue_kube_pair_find(object->annotations,
-                                                         object->annotation_count,
-                                                         "k8s.io/initial-events-end"),
-                                     "true")) {
+        if (initial &&
+            flue_bytes_is(flue_kube_pair_find(object->annotations, object->annotation_count,
+                                              "k8s.io/initial-events-end"),
+                          "true")) {
             r->initial_done = true;
             synced(r);
         }
@@ -196,8 +195,8 @@ static void list_again(struct flue_kube_reflector *r, bool from_etcd)
 static void go_without_watchlist(struct flue_kube_reflector *r, const char *why)
 {
     flue_log(FLUE_INFO, "kubernetes", "this server cannot stream lists: list and watch instead",
-             FLUE_S("processor", r->watcher->id),
-             FLUE_S("kind", flue_kube_kind_name(r->spec.kind)), FLUE_S("why", why), FLUE_LOG_END);
+             FLUE_S("processor", r->watcher->id), FLUE_S("kind", flue_kube_kind_name(r->spec.kind)),
+             FLUE_S("why", why), FLUE_LOG_END);
     r->no_watchlist = true;
     list_again(r, r->synced);
     r->due_ns = flue_monotonic_ns();
@@ -216,9 +215,9 @@ static void deny(struct flue_kube_reflector *r)
     char rule[256];
     const char *group = flue_kube_group(r->spec.kind);
 
-    snprintf(rule, sizeof rule,
-             "apiGroups: [\"%s\"], resources: [%s], verbs: [list, watch]%s", group,
-             flue_kube_kind_name(r->spec.kind), r->spec.namespace ? " (in the namespace)" : "");
+    snprintf(rule, sizeof rule, "apiGroups: [\"%s\"], resources: [%s], verbs: [list, watch]%s",
+             group, flue_kube_kind_name(r->spec.kind),
+             r->spec.namespace ? " (in the namespace)" : "");
     flue_metric_add(r->errors, 1);
     if (!r->denied)
         flue_log(FLUE_ERROR, "kubernetes",

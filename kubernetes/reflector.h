@@ -22,15 +22,15 @@ struct flue_kube_reflector {
     struct flue_kube_watch_spec spec;
     CURL *easy;
     struct curl_slist *headers, *connect_to;
-    bool open;        /* a request is under way */
-    uint64_t due_ns;  /* when the next one begins (monotonic) */
+    bool open;       /* a request is under way */
+    uint64_t due_ns; /* when the next one begins (monotonic) */
     enum flue_kube_step step;
-    char version[FLUE_KUBE_VERSION_MAX]; /* resourceVersion to go on from; empty: none */
-    char more[FLUE_KUBE_MORE_MAX];       /* `continue` of the next page */
+    char version[FLUE_KUBE_VERSION_MAX];      /* resourceVersion to go on from; empty: none */
+    char more[FLUE_KUBE_MORE_MAX];            /* `continue` of the next page */
     char list_version[FLUE_KUBE_VERSION_MAX]; /* of the list that is being read */
-    bool from_etcd;    /* the next list must be of now, not of a cache */
-    bool no_pages;     /* after a page's token had expired: all at once */
-    bool no_watchlist; /* this server cannot */
+    bool from_etcd;                           /* the next list must be of now, not of a cache */
+    bool no_pages;                            /* after a page's token had expired: all at once */
+    bool no_watchlist;                        /* this server cannot */
     bool json_only;
     bool synced, denied, counted;
     unsigned failures; /* in a row */
@@ -40,7 +40,8 @@ struct flue_kube_reflector {
     struct flue_kube_cut cut;
     bool begun, json, initial_done;
     long status;
-    uint64_t started_ns, last_data_ns, live_ns; /* monotonic; live: from when it counts as current */
+    uint64_t started_ns, last_data_ns,
+        live_ns; /* monotonic; live: from when it counts as current */
     char refusal[FLUE_KUBE_REFUSAL_MAX];
     size_t refusal_size;
     int64_t event_code; /* of an ERROR event; 0: none */

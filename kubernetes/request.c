@@ -140,8 +140,9 @@ static bool set_headers(struct flue_kube_reflector *r, struct flue_error *error)
         snprintf(line, sizeof line, "Accept: %sapplication/json",
                  r->json_only ? "" : "application/vnd.kubernetes.protobuf,");
     else
-        snprintf(line, sizeof line, "Accept: %s%s%s%sapplication/json;%s%s;g=meta.k8s.io;v=v1,"
-                                    "application/json",
+        snprintf(line, sizeof line,
+                 "Accept: %s%s%s%sapplication/json;%s%s;g=meta.k8s.io;v=v1,"
+                 "application/json",
                  r->json_only ? "" : "application/vnd.kubernetes.protobuf;",
                  r->json_only ? "" : partial, r->json_only ? "" : list,
                  r->json_only ? "" : ";g=meta.k8s.io;v=v1,", partial, list);

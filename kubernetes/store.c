@@ -85,8 +85,7 @@ static struct flue_kube_list *list_of(struct flue_kube_store *store,
 static void count(struct flue_kube_store *store)
 {
     for (unsigned i = 0; i < FLUE_KUBE_KINDS; i++)
-        atomic_store_explicit(&store->stats.records[i], store->live[i].count,
-                              memory_order_relaxed);
+        atomic_store_explicit(&store->stats.records[i], store->live[i].count, memory_order_relaxed);
     atomic_store_explicit(&store->stats.waiting, store->waiting.count, memory_order_relaxed);
     atomic_store_explicit(&store->stats.bytes,
                           store->record_bytes + store->strings.bytes +
@@ -111,8 +110,8 @@ static _Atomic uint32_t *generation_of(struct flue_kube_store *store, enum flue_
                                        struct flue_bytes namespace, struct flue_bytes name)
 {
     char key[FLUE_KUBE_KEY_MAX];
-    uint64_t hash = flue_kube_key_hash(FLUE_KUBE_BY_OBJECT + kind,
-                                       flue_kube_object_key(namespace, name, key));
+    uint64_t hash =
+        flue_kube_key_hash(FLUE_KUBE_BY_OBJECT + kind, flue_kube_object_key(namespace, name, key));
     return &store->generations[hash % FLUE_KUBE_GENERATIONS];
 }
 
@@ -240,8 +239,9 @@ void flue_kube_store_delete(struct flue_kube_store *store, enum flue_kube_kind k
     if (!record || record->gone)
         return;
     /* Of another object that took the name meanwhile, nothing is known to have ended. */
-    if (object->uid.size && !flue_bytes_equal(object->uid, flue_kube_record_text(record, record->uid,
-                                                                                 record->uid_size)))
+    if (object->uid.size &&
+        !flue_bytes_equal(object->uid,
+                          flue_kube_record_text(record, record->uid, record->uid_size)))
         return;
     /* The last word on it may hold ids that were not seen before. */
     flue_kube_store_put(store, kind, object, true);
@@ -269,13 +269,13 @@ static void carry_ends(struct flue_kube_record *made, const struct flue_kube_rec
 {
     for (unsigned i = 0; i < made->entry_count; i++) {
         const struct flue_kube_entry *before = same_key(old, &made->entries[i]);
-        int64_t ended = before && !old->gone
-                            ? atomic_load_explicit(
-                                  &((struct flue_kube_entry *)(uintptr_t)before)->ended_ns,
-                                  memory_order_relaxed)
-                            : INT64_MAX;
-        if (made->finished && ended < atomic_load_explicit(&made->entries[i].ended_ns,
-                                                           memory_order_relaxed))
+        int64_t ended =
+            before && !old->gone
+                ? atomic_load_explicit(&((struct flue_kube_entry *)(uintptr_t)before)->ended_ns,
+                                       memory_order_relaxed)
+                : INT64_MAX;
+        if (made->finished &&
+            ended < atomic_load_explicit(&made->entries[i].ended_ns, memory_order_relaxed))
             atomic_store_explicit(&made->entries[i].ended_ns, ended, memory_order_relaxed);
     }
 }
@@ -317,7 +317,8 @@ bool flue_kube_store_put(struct flue_kube_store *store, enum flue_kube_kind kind
         flue_kube_record_free(store, made);
         made = NULL;
     }
-    if (!made || !flue_kube_table_reserve(&store->table, made->entry_count, &store->epochs, store)) {
+    if (!made ||
+        !flue_kube_table_reserve(&store->table, made->entry_count, &store->epochs, store)) {
         if (made)
             flue_kube_record_free(store, made);
         if (old)
@@ -401,8 +402,8 @@ const struct flue_kube_record *flue_kube_find_object(struct flue_kube_store *sto
                                                      struct flue_bytes name)
 {
     char text[FLUE_KUBE_KEY_MAX];
-    const struct flue_kube_entry *entry = find(store, FLUE_KUBE_BY_OBJECT + kind,
-                                               flue_kube_object_key(namespace, name, text));
+    const struct flue_kube_entry *entry =
+        find(store, FLUE_KUBE_BY_OBJECT + kind, flue_kube_object_key(namespace, name, text));
     return entry ? flue_kube_record_of(entry) : NULL;
 }
 
@@ -436,9 +437,9 @@ unsigned flue_kube_address(struct flue_bytes text, uint8_t out[16])
     return 16;
 }
 
-enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store, struct flue_bytes address,
-                                            int64_t from_ns, int64_t until_ns,
-                                            const struct flue_kube_record **out)
+enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store,
+                                            struct flue_bytes address, int64_t from_ns,
+                                            int64_t until_ns, const struct flue_kube_record **out)
 {
     uint8_t binary[16];
     unsigned size = flue_kube_address(address, binary);
@@ -452,9 +453,9 @@ enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store, struc
         if (record->start_ns > until_ns || atomic_load(&entry->ended_ns) < from_ns)
             continue;
         /* While a record replaces another of the same pod, both are found. */
-        if (found && !flue_bytes_equal(flue_kube_record_text(found, found->uid, found->uid_size),
-                                       flue_kube_record_text(record, record->uid,
-                                                             record->uid_size)))
+        if (found &&
+            !flue_bytes_equal(flue_kube_record_text(found, found->uid, found->uid_size),
+                              flue_kube_record_text(record, record->uid, record->uid_size)))
             return FLUE_KUBE_DOUBT;
         if (!found || record->serial > found->serial)
             found = record;

@@ -2,14 +2,15 @@
  *
  * One writer (the watcher's thread) and up to 64 readers (the loops). A record is immutable once it
  * can be found, but for the moments at which its keys ended, which are atomic; a change makes a new
- * record. One open table of links leads from every key (container id, pod uid, address, name) to its
- * record; readers walk it between flue_kube_enter and flue_kube_leave and never wait (epoch.h). Where
- * the table must grow, the writer fills a larger one and swaps it in.
+ * record. One open table of links leads from every key (container id, pod uid, address, name) to
+ * its record; readers walk it between flue_kube_enter and flue_kube_leave and never wait (epoch.h).
+ * Where the table must grow, the writer fills a larger one and swaps it in.
  *
  * A pod that is gone, or an address or container id that its pod no longer has, stays known for the
- * grace period with the moment it ended. Intervals are outer bounds: from the start that the kubelet
- * gave the pod until the end was seen here (for a finished pod: until its last container finished).
- * So when only one pod can have had an address at a time, that one had it; else there is doubt.
+ * grace period with the moment it ended. Intervals are outer bounds: from the start that the
+ * kubelet gave the pod until the end was seen here (for a finished pod: until its last container
+ * finished). So when only one pod can have had an address at a time, that one had it; else there is
+ * doubt.
  *
  * Memory is bounded by `limit`: an object that would pass it is left out and counted.
  */
@@ -61,10 +62,10 @@ struct flue_kube_record {
     uint64_t seen;                           /* the list in which it was last seen */
     int64_t forget_ns;                       /* in the waiting list: monotonic */
     enum flue_kube_kind kind;
-    bool ignored;      /* by exclude, or by annotation: it gets no attributes */
-    bool gone;         /* deleted */
-    bool waits;        /* in the waiting list */
-    bool finished;     /* Succeeded or Failed */
+    bool ignored;  /* by exclude, or by annotation: it gets no attributes */
+    bool gone;     /* deleted */
+    bool waits;    /* in the waiting list */
+    bool finished; /* Succeeded or Failed */
     uint8_t entry_count;
     uint16_t container_count, extracted_count;
     uint16_t name, name_size, uid, uid_size, address, address_size; /* in the text */
@@ -101,8 +102,8 @@ struct flue_kube_store_spec {
     flue_kube_extractor extract;
     void *arg;
     int64_t grace_ns;
-    size_t limit;      /* bytes; 0: 1 GiB */
-    bool index_names;  /* pods by namespace and name too */
+    size_t limit;     /* bytes; 0: 1 GiB */
+    bool index_names; /* pods by namespace and name too */
 };
 
 struct flue_kube_store;
@@ -150,9 +151,9 @@ const struct flue_kube_record *flue_kube_find_object(struct flue_kube_store *sto
 enum flue_kube_owner { FLUE_KUBE_NOBODY, FLUE_KUBE_ONE, FLUE_KUBE_DOUBT };
 /* The pod that had this address (text) over all of [from, until] (wall clock). DOUBT: more than one
  * may have had it in that time, it began later, or its end had been asked for. */
-enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store, struct flue_bytes address,
-                                            int64_t from_ns, int64_t until_ns,
-                                            const struct flue_kube_record **out);
+enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store,
+                                            struct flue_bytes address, int64_t from_ns,
+                                            int64_t until_ns, const struct flue_kube_record **out);
 /* A number that changes whenever the object of this name did (or one whose name shares its slot):
  * what was made from the object is good as long as it stays. Lives as long as the store. */
 const _Atomic uint32_t *flue_kube_generation(struct flue_kube_store *store,

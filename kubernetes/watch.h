@@ -1,11 +1,11 @@
 /* watch.h: keeps a store equal to what the API server has: one thread, one watch for every kind.
  *
  * By kind: WatchList (sendInitialEvents) first; where the server refuses it, cannot finish it or
- * falls silent, list (in pages) and watch. Then events and bookmarks; a clean end is watched on from
- * the last version; 410, as HTTP status or as an event, lists again. 401 reads the token again, 403
- * is said once with the rule that is missing and tried again every minute, 429 and 503 wait as long
- * as they say; everything else waits 0.8 s, doubled up to 30 s, with jitter. Objects are read one by
- * one as they arrive (cut.h); nothing of an answer is kept.
+ * falls silent, list (in pages) and watch. Then events and bookmarks; a clean end is watched on
+ * from the last version; 410, as HTTP status or as an event, lists again. 401 reads the token
+ * again, 403 is said once with the rule that is missing and tried again every minute, 429 and 503
+ * wait as long as they say; everything else waits 0.8 s, doubled up to 30 s, with jitter. Objects
+ * are read one by one as they arrive (cut.h); nothing of an answer is kept.
  *
  * Source: client-go tools/cache/reflector.go; numbers as there.
  */
