@@ -1,15 +1,18 @@
 /* file.c: keep profiles in the local file system.
  *
- * Two ways: `layout: pprof` writes one object per profile exactly as object storage has it
- * (archive/layout/pprof.h); otherwise messages go one behind the other into one file, in the Collector's form
- * (stream.h), or into one file for every value of an attribute (groups.h). A batch is acknowledged
- * when its bytes have been written (layout pprof: and synced). What must be computed from the
- * payload is computed on the loop; what blocks runs on the pool.
+ * `layout: pprof` writes one object per profile exactly as object storage has it
+ * (archive/layout/pprof.h), `layout: otlp` one object per request, with an index
+ * (archive/layout/otlp.h); otherwise messages go one behind the other into one file, in the
+ * Collector's form (stream.h), or into one file for every value of an attribute (groups.h). A batch
+ * is acknowledged when its bytes have been written (but for layout stream: and synced). What must be
+ * computed from the payload is computed on the loop; what blocks runs on the pool.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "archive/object/folder.h"
+#include "archive/writer/writer.h"
 #include "collector/base/buffer.h"
 #include "collector/base/codec.h"
 #include "collector/component.h"
@@ -23,8 +26,9 @@
 
 #define JSON_MAX      (256u << 20)
 #define SLICES_BUDGET (64u << 20)
+#define COMPRESSION_LEVEL 3 /* of zstd, layout otlp */
 
-enum { LAYOUT_STREAM, LAYOUT_PPROF };
+enum { LAYOUT_STREAM, LAYOUT_PPROF, LAYOUT_OTLP };
 enum { FORMAT_JSON, FORMAT_PROTO };
 enum { COMPRESSION_NONE, COMPRESSION_ZSTD };
 
@@ -40,6 +44,7 @@ struct file_group_by {
 struct file_config {
     const char *path;
     int layout, format, compression;
+    const char *encoding, *writer;
     bool append, create_directory;
     const char *directory_permissions;
     const struct file_rotation *rotation;
@@ -65,18 +70,24 @@ static const struct flue_field rotation_fields[] = {
     FLUE_BOOL(struct file_rotation, localtime,
               .help = "names of rotated files carry local time instead of UTC"),
     FLUE_FIELDS_END};
-static const char *const layouts[] = {"stream", "pprof", NULL};
+static const char *const layouts[] = {"stream", "pprof", "otlp", NULL};
 static const char *const formats[] = {"json", "proto", NULL};
 static const char *const compressions[] = {"", "zstd", NULL};
 static const struct flue_field file_fields[] = {
     FLUE_STRING(struct file_config, path, .required = true,
-                .help = "the file; with layout pprof the folder of the archive"),
+                .help = "the file; with layouts pprof and otlp the folder of the archive"),
     FLUE_ENUM(struct file_config, layout, .choices = layouts,
               .help =
                   "stream: messages in one file, as the Collector writes them; pprof: one object "
-                  "per profile under {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/"),
+                  "per profile under {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/; otlp: one "
+                  "object per request under v1/tenant=/dt=/hour=/, with an index"),
     FLUE_ENUM(struct file_config, format, .choices = formats,
               .help = "layout stream: OTLP/JSON lines, or length-prefixed protobuf"),
+    FLUE_STRING(struct file_config, encoding,
+                .help = "otlp_json or otlp_proto; takes the place of format"),
+    FLUE_STRING(struct file_config, writer,
+                .help = "layout otlp: name of this instance in keys, stable and its own; default: "
+                        "host name and exporter"),
     FLUE_ENUM(struct file_config, compression, .choices = compressions,
               .help = "layout stream: each message a zstd frame"),
     FLUE_BOOL(struct file_config, append,
@@ -97,6 +108,8 @@ struct file {
     struct flue_groups *groups; /* group_by */
     struct flue_stream_rotation rotation;
     unsigned directory_mode;
+    struct flue_folder_config folder;
+    struct flue_archive_writer *writer; /* layout otlp */
 };
 
 struct file_job {
@@ -108,6 +121,13 @@ struct file_job {
     struct flue_payload *otlp;  /* group_by: cut on the pool */
     struct flue_error error;
 };
+
+static bool writes_json(const struct file_config *config)
+{
+    if (config->encoding && *config->encoding)
+        return flue_archive_message(config->encoding) == FLUE_LAYOUT_OTLP_JSON;
+    return config->format == FORMAT_JSON;
+}
 
 static bool octal(const char *text, unsigned *mode)
 {
@@ -128,18 +148,21 @@ static void file_check(const void *config, struct flue_check *check)
         flue_check_fail(check, "directory_permissions",
                         "\"%s\" is not an octal mode from 0000 to 0777", c->directory_permissions);
     const char *star = c->path ? strchr(c->path, '*') : NULL;
-    if (c->group_by.enabled && c->layout == LAYOUT_PPROF)
+    if (flue_archive_message(c->encoding) < 0)
+        flue_check_fail(check, "encoding",
+                        "there is no encoding extension \"%s\": use otlp_json or otlp_proto",
+                        c->encoding);
+    if (c->group_by.enabled && c->layout != LAYOUT_STREAM)
         flue_check_fail(check, "group_by",
-                        "has no meaning with layout pprof: its folders are by "
-                        "tenant, service and type");
+                        "has no meaning with layouts pprof and otlp: they have folders of their "
+                        "own");
     else if (c->group_by.enabled && (!star || strchr(star + 1, '*')))
         flue_check_fail(check, "path",
                         "group_by needs exactly one * in it, where the attribute's "
                         "value goes");
-    if (c->layout == LAYOUT_PPROF && c->rotation)
+    if (c->layout != LAYOUT_STREAM && c->rotation)
         flue_check_fail(check, "rotation",
-                        "has no meaning with layout pprof: every profile is an "
-                        "object of its own");
+                        "has no meaning with layouts pprof and otlp: nothing is appended to");
 }
 
 static enum flue_code file_create(const struct flue_create *create, void **instance,
@@ -171,6 +194,23 @@ static enum flue_code file_create(const struct flue_create *create, void **insta
             return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", create->id);
     }
     *instance = file;
+    if (file->config->layout == LAYOUT_OTLP) {
+        file->folder =
+            (struct flue_folder_config){.path = file->config->path,
+                                        .create_directory = file->config->create_directory,
+                                        .fsync = true,
+                                        .directory_permissions =
+                                            file->config->directory_permissions};
+        const struct flue_archive_config archive = {.layout = FLUE_LAYOUT_OTLP,
+                                                    .vendor = &flue_object_folder,
+                                                    .store = &file->folder,
+                                                    .prefix = "",
+                                                    .writer = file->config->writer,
+                                                    .level = COMPRESSION_LEVEL,
+                                                    .put_attempts = 1,
+                                                    .put_max_backoff = 1};
+        return flue_archive_writer_new(create, &archive, &file->writer, error);
+    }
     return FLUE_OK;
 }
 
@@ -182,7 +222,7 @@ static enum flue_code file_start(void *instance, struct flue_error *error)
     const char *path = file->config->path;
     struct stat facts;
 
-    if (file->config->layout != LAYOUT_PPROF)
+    if (file->config->layout == LAYOUT_STREAM)
         return FLUE_OK;
     if (stat(path, &facts) != 0 && file->config->create_directory) {
         char *copy = strdup(path);
@@ -197,7 +237,7 @@ static enum flue_code file_start(void *instance, struct flue_error *error)
                          "path %s is not a folder; make it, or set create_directory: true", path);
     if (access(path, W_OK | X_OK) != 0)
         return flue_fail(error, FLUE_IO, "path %s: this user may not write there", path);
-    return FLUE_OK;
+    return file->writer ? flue_archive_writer_start(file->writer, error) : FLUE_OK;
 }
 
 /* One message in the configured format. Any thread. */
@@ -206,7 +246,7 @@ static enum flue_code encode_message(const struct file *file, const struct flue_
 {
     enum flue_code code;
 
-    if (file->config->format == FORMAT_JSON) {
+    if (writes_json(file->config)) {
         struct flue_buffer json;
         flue_buffer_init(&json, JSON_MAX);
         code = flue_otlp_json_write(otlp, &json, error);
@@ -245,7 +285,7 @@ static enum flue_code write_message(const struct file *file, struct flue_stream 
             return code;
         bytes = flue_block_bytes(packed);
     }
-    code = flue_stream_write(stream, bytes, zstd || file->config->format == FORMAT_PROTO, error);
+    code = flue_stream_write(stream, bytes, zstd || !writes_json(file->config), error);
     flue_block_unref(packed);
     return code;
 }
@@ -315,6 +355,11 @@ static void done(struct flue_job *base)
 static void file_send(void *instance, struct flue_send *send)
 {
     struct file *file = instance;
+
+    if (file->writer) {
+        flue_archive_writer_send(file->writer, send);
+        return;
+    }
     struct file_job *job = calloc(1, sizeof *job);
     struct flue_error error = {0};
 
@@ -338,9 +383,16 @@ static void file_send(void *instance, struct flue_send *send)
         flue_pool_submit(send->loop, &job->job);
 }
 
+static bool file_stopped(void *instance)
+{
+    struct file *file = instance;
+    return !file->writer || flue_archive_writer_stopped(file->writer);
+}
+
 static void file_destroy(void *instance)
 {
     struct file *file = instance;
+    flue_archive_writer_destroy(file->writer);
     flue_stream_destroy(file->stream);
     flue_groups_destroy(file->groups);
 }
@@ -358,5 +410,6 @@ const struct flue_component flue_exporter_file = {
     .create = file_create,
     .start = file_start,
     .send = file_send,
+    .stopped = file_stopped,
     .destroy = file_destroy,
 };
