@@ -107,7 +107,7 @@ static int64_t place(struct flue_parcel_part *part, int64_t time,
         flue_parcel_refuse(part, &error);
         break;
     default:
-        part->alone = true; /* the server may refuse it: not with others */
+        part->late = true; /* the server may refuse it, and all that goes with it */
     }
     return time;
 }

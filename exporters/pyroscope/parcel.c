@@ -266,6 +266,8 @@ static void add_converted(void *arg, const struct flue_to_pprof_result *result)
     part->time_nanos = result->time_nanos;
     part->facts = result->facts;
     part->facts.sample_labels = b->options->keep_count;
+    part->shift = result->part;
+    b->parcel->split += result->part ? result->part == 1 ? 2 : 1 : 0;
     part->counts = result->counts;
     b->failed = !take_labels(b, part,
                              labels_of(b, result->resource, result->name, true, result->identity,
@@ -282,6 +284,8 @@ static enum flue_code from_otlp(struct builder *b, const struct flue_batch *batc
         .numbers_as_text = true,
         .received_ns = batch->origin->received_ns,
         .own_block_from = OWN_BLOCK_FROM,
+        .most_samples = (uint64_t)b->options->config->limits.profile_samples,
+        .most_bytes = (size_t)b->options->config->limits.profile_bytes / 16 * 15,
     };
     enum flue_code code =
         flue_otlp_to_pprof(b->payload, &options, &b->parcel->arena, add_converted, b, b->error);

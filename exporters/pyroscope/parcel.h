@@ -33,7 +33,8 @@ struct flue_parcel_part {
     bool gzip;
     bool unseen; /* from a trusted hop, not looked into: goes out as it is */
     bool alone;  /* never in one request with others: an error may be this one's */
-    bool held;   /* outside the server's window: not yet */
+    bool late;   /* outside the server's window: only with others that are */
+    bool held;   /* for the same reason: not yet */
     struct flue_label_set *labels; /* a reference */
     struct flue_bytes profile;     /* raw or gzip; in the payload, the parcel's arena, or `own` */
     struct flue_block *own;        /* made here: rewritten, merged, cut or compressed */

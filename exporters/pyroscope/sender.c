@@ -467,7 +467,7 @@ static bool goes_alone(const struct flue_parcel_part *part)
 
 static bool go_together(const struct flue_parcel_part *a, const struct flue_parcel_part *b)
 {
-    return !goes_alone(b) && a->gzip == b->gzip &&
+    return !goes_alone(b) && a->gzip == b->gzip && a->late == b->late &&
            flue_bytes_equal(a->labels->tenant, b->labels->tenant);
 }
 

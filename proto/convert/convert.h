@@ -30,6 +30,9 @@ struct flue_to_pprof_options {
     bool underscore_sample_types; /* "-" in a sample type becomes "_" */
     bool numbers_as_text; /* numeric attributes become string labels (Pyroscope has no others) */
     uint64_t received_ns; /* for a Profile whose time is 0 */
+    /* Of one pprof; what is over is cut between samples (a single sample may be larger); 0: any. */
+    uint64_t most_samples;
+    size_t most_bytes;
     size_t own_block_from; /* bytes from which a pprof comes in a block of its own; 0: never */
 };
 
@@ -41,6 +44,7 @@ struct flue_to_pprof_result {
     struct flue_block *block;      /* it lies there, not in the arena: the receiver's reference */
     size_t time_at;                /* of the varint time_nanos in it; 0: nowhere */
     struct flue_counts counts;     /* share of the payload's */
+    unsigned part;                 /* of those that one was cut into, from 0 */
     struct flue_pprof_facts facts; /* of `pprof`, as a check would find them */
     struct flue_bytes scope_name, scope_version;
     int64_t time_nanos;

@@ -250,6 +250,74 @@ static void counts_share(struct conversion *c, const struct flue_sample_group *g
     c->weight_done += weight;
 }
 
+/* The samples of one group on their way out, in runs. */
+struct runs {
+    const struct flue_pprof_head *head;
+    const struct flue_sample_list **lists;
+    struct flue_to_pprof_result *result;
+    struct flue_counts whole;
+    size_t samples, done;
+};
+
+static bool run_emit(struct conversion *c, struct runs *runs, struct flue_bytes made, size_t count)
+{
+    struct flue_to_pprof_result *result = runs->result;
+
+    result->time_at = c->writer.time_at;
+    flue_pprof_writer_facts(&c->writer, runs->head, count, &result->facts);
+    result->pprof = made;
+    result->block = NULL;
+    if (c->options->own_block_from && made.size >= c->options->own_block_from) {
+        result->block = flue_pprof_writer_take(&c->writer);
+    } else {
+        result->pprof = flue_arena_copy(c->arena, made);
+        if (!result->pprof.data)
+            return false;
+    }
+    if (count < runs->samples) {
+        result->counts.profiles = result->part ? 0 : runs->whole.profiles;
+        result->counts.samples = flue_share(runs->whole.samples, runs->done, count, runs->samples);
+        result->counts.bytes = flue_share(runs->whole.bytes, runs->done, count, runs->samples);
+    }
+    runs->done += count;
+    c->emit(c->arg, result);
+    result->part++;
+    return true;
+}
+
+/* In halves while it is too large: at most 64 deep. */
+static bool run_write(struct conversion *c, struct runs *runs, size_t first, size_t count)
+{
+    struct flue_bytes made = flue_pprof_write(&c->writer, runs->head, runs->lists, first, count);
+
+    if (!made.data)
+        return false;
+    if (count < 2 || !c->options->most_bytes || made.size <= c->options->most_bytes)
+        return run_emit(c, runs, made, count);
+    return run_write(c, runs, first, count / 2) &&
+           run_write(c, runs, first + count / 2, count - count / 2);
+}
+
+static bool cut_emit(struct conversion *c, const struct flue_pprof_head *head,
+                     const struct flue_sample_list **lists, struct flue_to_pprof_result *result)
+{
+    struct runs runs = {head, lists, result, result->counts, lists[0]->count, 0};
+    size_t most = c->options->most_samples && c->options->most_samples < runs.samples
+                      ? (size_t)c->options->most_samples
+                      : runs.samples;
+    size_t parts = most ? (runs.samples + most - 1) / most : 1;
+    size_t step = runs.samples / parts + (runs.samples % parts != 0), at = 0;
+
+    do {
+        size_t count = runs.samples - at < step ? runs.samples - at : step;
+
+        if (!run_write(c, &runs, at, count))
+            return false;
+        at += count;
+    } while (at < runs.samples);
+    return true;
+}
+
 static bool group_convert(struct conversion *c, const struct scope_facts *scope,
                           const struct flue_sample_group *group)
 {
@@ -258,7 +326,6 @@ static bool group_convert(struct conversion *c, const struct scope_facts *scope,
     struct profile_facts facts = {.c = c, .head = &head};
     struct flue_to_pprof_result result = {.resource = c->resource};
     const struct flue_otlp_profile_fields *f;
-    struct flue_bytes made;
 
     if (!lists)
         return false;
@@ -277,19 +344,6 @@ static bool group_convert(struct conversion *c, const struct scope_facts *scope,
                       : flue_profile_name(head.types, head.type_count, head.period_type, c->arena);
     if (facts.failed || !types_underscored(c, &head) || !result.name.data)
         return false;
-    made = flue_pprof_write(&c->writer, &head, lists);
-    if (!made.data)
-        return false;
-    result.time_at = c->writer.time_at;
-    flue_pprof_writer_facts(&c->writer, &head, lists[0]->count, &result.facts);
-    result.pprof = made;
-    if (c->options->own_block_from && made.size >= c->options->own_block_from) {
-        result.block = flue_pprof_writer_take(&c->writer);
-    } else {
-        result.pprof = flue_arena_copy(c->arena, made);
-        if (!result.pprof.data)
-            return false;
-    }
     for (size_t i = 0; i < group->types && !result.profile_id.size; i++)
         result.profile_id = lists[i]->fields.profile_id;
     result.time_nanos = head.time_nanos;
@@ -297,8 +351,7 @@ static bool group_convert(struct conversion *c, const struct scope_facts *scope,
     result.scope_version = scope->fields.version;
     result.identity = facts.identity;
     result.identity_count = facts.identity_count;
-    c->emit(c->arg, &result);
-    return true;
+    return cut_emit(c, &head, lists, &result);
 }
 
 /* Emits what was read of the scope and makes ready for the next. */

@@ -84,11 +84,12 @@ bool flue_pprof_writer_init(struct flue_pprof_writer *writer,
                             const struct flue_otlp_dictionary *dictionary,
                             struct flue_label_sets *sets, struct flue_work *work, size_t expected);
 void flue_pprof_writer_destroy(struct flue_pprof_writer *writer);
-/* `lists[i]` gives the values of type i; all have the rows of lists[0]. The bytes are valid until
- * the next call; NULL data without memory. */
+/* `lists[i]` gives the values of type i; all have the rows of lists[0], of which [first, first +
+ * count) are written. The bytes are valid until the next call; NULL data without memory. */
 struct flue_bytes flue_pprof_write(struct flue_pprof_writer *writer,
                                    const struct flue_pprof_head *head,
-                                   const struct flue_sample_list *const *lists);
+                                   const struct flue_sample_list *const *lists, size_t first,
+                                   size_t count);
 /* The block of what was just written; the next profile is written into a new one. */
 struct flue_block *flue_pprof_writer_take(struct flue_pprof_writer *writer);
 /* What a check of the profile just written would find. */

@@ -407,13 +407,14 @@ static void rest_write(struct flue_pprof_writer *w, const struct flue_pprof_head
 }
 
 struct flue_bytes flue_pprof_write(struct flue_pprof_writer *w, const struct flue_pprof_head *head,
-                                   const struct flue_sample_list *const *lists)
+                                   const struct flue_sample_list *const *lists, size_t first,
+                                   size_t count)
 {
     if (!generation_begin(w))
         return flue_bytes(NULL, 0);
     for (size_t i = 0; i < head->type_count; i++)
         type_write(w, 1, head->types[i]);
-    for (size_t i = 0; i < lists[0]->count && !w->out.failed; i++)
+    for (size_t i = first; i < first + count && !w->out.failed; i++)
         sample_write(w, head, lists, i);
     locations_use(w);
     for (size_t i = 0; i < w->used_locations.count && !w->out.failed; i++)
