@@ -93,6 +93,7 @@ struct flue_storage_reader { /* touched by the reader alone while it runs */
     bool running;
     int fd; /* of `finished`, -1: none */
     uint64_t size, limit, retry_at;
+    uint64_t least_limit; /* below it `finished` is not written anew */
     struct {
         uint64_t record;
         unsigned count;
@@ -120,6 +121,7 @@ struct flue_storage {
     struct flue_storage_cut cuts[FLUE_STORAGE_CUTS];
     unsigned cut_count;
     uint64_t next_number, next_note, tick;
+    uint64_t open_number; /* of the segment that is being made or written; 0: none */
     size_t cached;
     struct flue_storage_noted *notes;
     size_t note_count, note_room;

@@ -14,7 +14,6 @@
 #include "collector/base/log.h"
 
 #define NAME         "finished"
-#define LEAST_LIMIT  (UINT64_C(1) << 20)
 #define MOST_ENTRIES (UINT64_C(16) << 20)
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -201,9 +200,8 @@ static void add_queue(struct flue_storage *storage, unsigned slot, struct entrie
             add_runs(entries, segment, slot, owed, false, 0, end);
     }
     if (!marked) {
-        uint64_t next = storage->next_number;
-        if (storage->segment_count && storage->segments[storage->segment_count - 1]->open)
-            next = storage->segments[storage->segment_count - 1]->number;
+        /* The open segment may not be in the list yet: its records come all the same. */
+        uint64_t next = storage->open_number ? storage->open_number : storage->next_number;
         add(entries, FLUE_FINISHED_MARK, slot, 0, next << 16, 0);
     }
 }
@@ -256,7 +254,8 @@ int flue_finished_rewrite(struct flue_storage *storage)
         io->close(io, reader->fd);
     reader->fd = fd;
     reader->size = size;
-    reader->limit = size * 4 > LEAST_LIMIT ? size * 4 : LEAST_LIMIT;
+    uint64_t grown = sizeof *block + (size - sizeof *block) * 4;
+    reader->limit = grown > reader->least_limit ? grown : reader->least_limit;
     return 0;
 }
 

@@ -184,7 +184,7 @@ static enum flue_code fill_segment(struct recovery *recovery, struct flue_storag
         seal(storage, segment, fd, rows, path);
     segment->rows = rows->items;
     segment->rows_room = segment->count = rows->count;
-    segment->damaged = rows->damaged + rows->broken_footer;
+    segment->damaged = rows->damaged;
     for (uint32_t i = 0; i < rows->count; i++) {
         segment->rows[i].owing = remap(segment->slots, block->queue_count, segment->rows[i].owing);
         if (!segment->first_ns)
@@ -198,12 +198,14 @@ static enum flue_code fill_segment(struct recovery *recovery, struct flue_storag
     recovery->torn += rows->torn;
     if (!rows->sealed)
         recovery->scanned++;
+    if (rows->broken_footer) /* rot, or a power cut while it was being written */
+        flue_log(FLUE_WARN, "storage", "a footer is broken: the segment was scanned instead",
+                 FLUE_S("storage", storage->id), FLUE_S("file", path), FLUE_LOG_END);
     if (segment->damaged) {
         flue_metric_add(storage->damaged, segment->damaged);
         flue_log(FLUE_ERROR, "storage", "damaged: what is broken is never delivered",
                  FLUE_S("storage", storage->id), FLUE_S("file", path),
-                 FLUE_U("records", rows->damaged), FLUE_U("footers", rows->broken_footer),
-                 FLUE_LOG_END);
+                 FLUE_U("records", rows->damaged), FLUE_LOG_END);
     }
     if (!flue_storage_segment_add(storage, segment))
         return flue_fail(recovery->error, FLUE_NO_MEMORY, "no memory for the segments of %s",

@@ -13,6 +13,7 @@
 #define SEGMENT_BYTES       (UINT64_C(128) << 20)
 #define LEAST_SEGMENT_BYTES (UINT64_C(64) << 10)
 #define MOST_SEGMENT_BYTES  (UINT64_C(1) << 30)
+#define LEAST_FINISHED      (UINT64_C(1) << 20)
 #define LOCK_POLL_NS        10000000
 
 void flue_storage_path(const struct flue_storage *storage, const char *name, char *out)
@@ -111,6 +112,7 @@ enum flue_code flue_storage_new(const struct flue_storage_config *config, const 
     storage->loops = loops;
     storage->lock_fd = storage->reader.fd = storage->writer.fd = -1;
     storage->next_number = storage->next_note = 1;
+    storage->reader.least_limit = LEAST_FINISHED;
     storage->appends_end = &storage->appends;
     storage->note_puts_end = &storage->note_puts;
     storage->reads_end = &storage->reads;

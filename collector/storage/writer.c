@@ -132,6 +132,7 @@ static void seal_segment(struct flue_storage *storage)
     flue_metric_add(storage->bytes, (int64_t)size - (int64_t)segment->file_size);
     segment->file_size = size;
     segment->open = false;
+    storage->open_number = 0;
     segment->pinned = failure != 0;
     if (!segment->pinned && segment->rows)
         flue_storage_rows_cache(storage, segment);
@@ -153,6 +154,7 @@ static void abandon_segment(struct flue_storage *storage)
     flue_metric_add(storage->bytes, (int64_t)size - (int64_t)segment->file_size);
     segment->file_size = size;
     segment->open = false;
+    storage->open_number = 0;
     segment->pinned = true;
     segment->cut = writer->offset;
     if (storage->cut_count < FLUE_STORAGE_CUTS)
@@ -226,7 +228,7 @@ static bool open_segment(struct flue_storage *storage, uint64_t record_size)
                     sizeof(struct flue_storage_trailer);
     writer->capacity = need > storage->segment_bytes ? need : storage->segment_bytes;
     pthread_mutex_lock(&storage->lock);
-    uint64_t number = storage->next_number++;
+    uint64_t number = storage->open_number = storage->next_number++;
     pthread_mutex_unlock(&storage->lock);
     flue_storage_segment_path(storage, number, FLUE_STORAGE_SUFFIX, path);
     struct flue_storage_segment *segment = flue_storage_segment_new(number, flue_random_u64());
@@ -245,6 +247,9 @@ static bool open_segment(struct flue_storage *storage, uint64_t record_size)
         }
     }
     if (failure) {
+        pthread_mutex_lock(&storage->lock);
+        storage->open_number = 0;
+        pthread_mutex_unlock(&storage->lock);
         flue_storage_segment_free(segment);
         failed(storage, failure, what, path);
         return false;

@@ -25,7 +25,7 @@ struct rig {
     struct flue_storage *storage;
     struct flue_storage_queue *queues[RIG_QUEUES];
     int64_t segment_bytes;
-    bool no_fsync;
+    bool no_fsync, rewrites; /* rewrites: `finished` is written anew all the time */
 };
 
 static const char *const rig_names[RIG_QUEUES] = {"otlp/a", "pyroscope/b", "awss3/c"};
@@ -60,6 +60,8 @@ static enum flue_code rig_try_open(struct rig *rig, struct flue_error *error)
     for (size_t i = 0; i < RIG_QUEUES; i++)
         assert_int_equal(
             flue_storage_queue_open(rig->storage, rig_names[i], &rig->queues[i], error), FLUE_OK);
+    if (rig->rewrites)
+        rig->storage->reader.least_limit = 0;
     code = flue_storage_start(rig->storage, error);
     if (code) {
         flue_storage_close(rig->storage);
