@@ -347,8 +347,8 @@ static bool walk_tree(struct mmdb *db)
         if (stack[depth].side == 2) {
             if (depth == 0)
                 return true;
-            depth--;
             bytes[depth / 8] &= (uint8_t)~(0x80u >> depth % 8);
+            depth--;
             continue;
         }
         unsigned side = stack[depth].side++;

@@ -295,3 +295,20 @@ seed("codecs", "snappy-framed", b"\x05\xff\x06\x00\x00sNaPpY\x01\x0a\x00\x00\x8d
 seed("codecs", "zstd", bytes([6]) + bytes.fromhex("28b52ffd0458290000") + b"hello" + bytes(4))
 seed("codecs", "lz4", bytes([7]) + bytes.fromhex("04224d186440a7050000806865"
                                                  "6c6c6f00000000"))
+
+seed("cdn_feed", "small.mmdb", (data / "cdn/small.mmdb").read_bytes())
+seed("cdn_feed", "ipfeed", b"# ipfeed_version=1\nnetwork,cdn_pop,cdn_tier,country,region,latitude,is_anycast\n"
+     b"192.0.2.0/25,AMS,edge,NL,NH,52.3,\n2001:db8::/96,\"a\"\"b\",\\N,,,,true\n")
+seed("cdn_feed", "geofeed", b"192.0.2.0/24,US,US-AL,Alabaster, # here\n2001:db8::1,,,,\n")
+for name, text in {
+        "aws": {"prefixes": [{"ip_prefix": "3.5.140.0/22", "region": "a", "service": "EC2",
+                              "network_border_group": "b"}], "ipv6_prefixes": []},
+        "azure": {"changeNumber": 1, "values": [{"name": "AzureFrontDoor.X", "properties": {
+            "region": "", "addressPrefixes": ["4.150.1.0/24"]}}]},
+        "zones": {"coverageZones": {"a": {"network": ["10.0.0.0/8"], "coordinates": {"latitude": 1}}}},
+        "crconfig": {"contentServers": {"e": {"cacheGroup": "a", "ip": "10.0.0.1", "ip6": "::5/64", "type": "EDGE"}},
+                     "edgeLocations": {"a": {"lat": 1, "lon": 2}}},
+        "footprints": {"footprints": [{"footprint-type": "footprintunion", "footprint-value": [
+            {"footprint-type": "ipv4cidr", "footprint-value": ["192.0.2.0/24"]},
+            {"footprint-type": "countrycode", "footprint-value": ["us"]}]}]}}.items():
+    seed("cdn_feed", name, json.dumps(text).encode())
