@@ -8,6 +8,7 @@ static const struct flue_command *const commands[] = {
     &flue_command_run,          &flue_command_validate, &flue_command_components,
     &flue_command_print_config, &flue_command_version,  &flue_command_cdn,
     &flue_command_queue,
+    &flue_command_fetch,
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

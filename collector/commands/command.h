@@ -45,7 +45,8 @@ enum {
 
 extern const struct flue_command flue_command_run, flue_command_validate, flue_command_components,
     flue_command_print_config, flue_command_version, flue_command_cdn,
-    flue_command_queue;
+    flue_command_queue,
+    flue_command_fetch;
 
 /* Reads argv[first..]; false after having said on standard error what is wrong. */
 bool flue_arguments_read(const struct flue_command *command, int argc, char **argv, int first,
