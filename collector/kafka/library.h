@@ -31,7 +31,6 @@
     F(rd_kafka_destroy)                                                                            \
     F(rd_kafka_purge)                                                                              \
     F(rd_kafka_fatal_error)                                                                        \
-    F(rd_kafka_test_fatal_error)                                                                   \
     F(rd_kafka_produceva)                                                                          \
     F(rd_kafka_headers_new)                                                                        \
     F(rd_kafka_headers_destroy)                                                                    \

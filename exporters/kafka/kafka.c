@@ -277,6 +277,7 @@ struct kafka_item { /* the state of a flue_send */
     struct flue_task task;
     struct kafka_producer *producer; /* of this attempt */
     struct kafka_record *next_record;
+    size_t awaits; /* a limit of batches below this one; 0: none */
     _Atomic unsigned open; /* records under way, and one while there are more to hand over */
     struct flue_account *account;
     size_t charged;
@@ -303,7 +304,6 @@ struct kafka_exporter {
     struct kafka_lane *lanes;
     struct flue_metric *records, *bytes, *left_out, *cut;
     _Atomic unsigned under_way, given_up; /* items with records under way; those cancelled */
-    _Atomic size_t learnt; /* a smaller limit that a broker has */
     struct flue_task stop;
     _Atomic bool stopping, stopped;
 };
@@ -410,66 +410,73 @@ static void note(struct kafka_item *item, const struct kafka_record *record, enu
               record->topic, said[0] ? "; " : "", said);
 }
 
-/* A record that broker or topic finds too large: the same data in smaller ones, in its place. */
-static bool cut(struct kafka_item *item, struct kafka_record **place)
+/* A record over the limit: the same data in smaller ones, in its place. False: as it was, it cannot
+ * be cut. */
+static bool cut(struct kafka_item *item, struct kafka_record **place, size_t limit)
 {
-    struct kafka_exporter *kafka = item->at->kafka;
     struct kafka_record *record = *place;
-    struct kafka_records parts = {.rejected = item->records.rejected,
-                                  .reason = item->records.reason};
-    size_t half = (record->value.size + record->header_bytes) / 2;
-    size_t learnt = atomic_load(&kafka->learnt);
+    struct kafka_records parts = {.count = 0};
     struct flue_error error = {0};
 
-    flue_metric_add(kafka->cut, 1);
-    if (half > 2048 && (!learnt || half < learnt)) {
-        atomic_store(&kafka->learnt, half);
-        flue_log(FLUE_WARN, "exporter",
-                 "a topic takes less than producer.max_message_bytes; records are cut to fit",
-                 FLUE_S("exporter", kafka->id), FLUE_S("topic", record->topic),
-                 FLUE_U("now_bytes", half), FLUE_LOG_END);
-    }
-    enum flue_code code =
-        kafka_records_cut(&kafka->rules, record, half > 2048 ? half : 2048, item->account,
-                          &item->arena, &parts, &error);
-    if (code == FLUE_OK && parts.count == 1 && parts.first->value.size >= record->value.size) {
-        /* one sample, or nothing gained */
-        kafka_record_release(parts.first);
-        parts = (struct kafka_records){.rejected = item->records.rejected,
-                                       .reason = item->records.reason};
-        parts.rejected.profiles += record->counts.profiles ? record->counts.profiles : 1;
-        parts.rejected.samples += record->counts.samples;
-        parts.rejected.bytes += record->counts.bytes;
-        if (!parts.reason.code)
-            flue_fail(&parts.reason, FLUE_TOO_LARGE,
-                      "topic %s does not take a record of %zu bytes, and it cannot be cut",
-                      record->topic, record->value.size);
-    }
-    if (code) {
+    if (kafka_records_cut(&item->at->kafka->rules, record, limit, item->account, &item->arena,
+                          &parts, &error) ||
+        !parts.first || parts.first->value.size >= record->value.size) {
         for (struct kafka_record *part = parts.first; part; part = part->next)
             kafka_record_release(part);
-        if (!item->error.code)
-            item->error = error;
-        record->status = RECORD_WAITS;
         return false;
     }
     for (struct kafka_record *part = parts.first; part; part = part->next) {
         part->item = item;
         part->status = RECORD_WAITS;
     }
-    item->records.rejected = parts.rejected;
-    item->records.reason = parts.reason;
+    flue_counts_add(&item->records.rejected, &parts.rejected);
+    if (!item->records.reason.code)
+        item->records.reason = parts.reason;
     item->records.bytes += parts.bytes;
     item->records.count += parts.count;
-    if (parts.first) {
-        *parts.last = record->next;
-        *place = parts.first;
-    } else {
-        *place = record->next;
-    }
+    *parts.last = record->next;
+    *place = parts.first;
     kafka_record_release(record);
     charge(item);
-    return parts.first != NULL;
+    return true;
+}
+
+/* A record that will never be taken leaves the item. */
+static void reject(struct kafka_item *item, struct kafka_record **place, enum flue_code code)
+{
+    struct kafka_record *record = *place;
+    struct flue_error *reason = &item->records.reason;
+
+    if (!reason->code && code == FLUE_TOO_LARGE)
+        flue_fail(reason, code, "topic %s does not take a record of %zu bytes, and it cannot be cut",
+                  record->topic, record->value.size);
+    else if (!reason->code)
+        flue_fail(reason, code, "kafka: %s (topic %s)",
+                  item->at->kafka->producers.kafka->rd_kafka_err2str(
+                      (rd_kafka_resp_err_t)record->status),
+                  record->topic);
+    flue_counts_add(&item->records.rejected, &record->counts);
+    *place = record->next;
+    kafka_record_release(record);
+}
+
+/* There is a smaller limit than that under which some records were refused. */
+static void fit(struct kafka_item *item, size_t limit)
+{
+    for (struct kafka_record **at = &item->records.first; *at;) {
+        struct kafka_record *record = *at;
+        size_t size = record->value.size + record->key.size + record->header_bytes;
+        bool over = size > limit || limit <= KAFKA_LIMIT_LEAST;
+        bool alone = record->refused && record->refused <= size; /* in the batch refused */
+        if (record->status == RECORD_WAITS && record->refused && over &&
+            !cut(item, at, limit) && (alone || limit <= KAFKA_LIMIT_LEAST)) {
+            reject(item, at, FLUE_TOO_LARGE);
+            continue;
+        }
+        at = &(*at)->next;
+    }
+    item->next_record = item->records.first;
+    item->awaits = 0;
 }
 
 static void conclude(struct kafka_item *item)
@@ -503,7 +510,7 @@ static void returned(struct flue_task *task)
     struct kafka_item *item =
         (struct kafka_item *)((char *)task - offsetof(struct kafka_item, task));
     struct kafka_exporter *kafka = item->at->kafka;
-    bool again = false;
+    size_t limit = item->producer ? kafka_producer_limit(item->producer) : 0;
 
     kafka_producer_put(item->producer);
     item->producer = NULL;
@@ -514,39 +521,31 @@ static void returned(struct flue_task *task)
     }
     for (struct kafka_record **at = &item->records.first; *at;) {
         struct kafka_record *record = *at;
-        if (record->status == RECORD_SENT || record->status == RECORD_WAITS) {
-            if (record->status == RECORD_WAITS && !item->error.code)
+        if (for_good(record->status)) {
+            reject(item, at, FLUE_REFUSED);
+            continue;
+        }
+        if (too_large(record->status)) {
+            flue_metric_add(kafka->cut, 1);
+            record->refused = limit;
+            item->awaits = limit;
+            record->status = RECORD_WAITS;
+        } else if (record->status == RECORD_WAITS) { /* cancelled before it was handed over */
+            if (!item->error.code)
                 flue_fail(&item->error, FLUE_CANCELLED, "cancelled");
-            at = &record->next;
-        } else if (too_large(record->status)) {
-            again |= cut(item, at);
-            if (item->error.code)
-                at = &record->next;
-            else if (*at && (*at)->status == RECORD_WAITS)
-                again = true;
-            while (*at && (*at)->status == RECORD_WAITS)
-                at = &(*at)->next;
-        } else if (for_good(record->status)) {
-            if (!item->records.reason.code)
-                flue_fail(&item->records.reason, FLUE_REFUSED, "kafka: %s (topic %s)",
-                          kafka->producers.kafka->rd_kafka_err2str(
-                              (rd_kafka_resp_err_t)record->status),
-                          record->topic);
-            flue_counts_add(&item->records.rejected, &record->counts);
-            *at = record->next;
-            kafka_record_release(record);
-        } else {
+        } else if (record->status != RECORD_SENT) {
             note(item, record, FLUE_UNAVAILABLE);
             record->status = RECORD_WAITS;
-            at = &record->next;
         }
+        at = &record->next;
     }
-    if (again && !item->error.code && !item->cancelled) {
-        item->next_record = item->records.first;
+    if (item->awaits && !item->error.code && !item->cancelled) {
         insert(item->at, item);
         pump(item->at);
         return;
     }
+    if (item->awaits && !item->error.code)
+        flue_fail(&item->error, FLUE_CANCELLED, "cancelled");
     conclude(item);
 }
 
@@ -621,6 +620,21 @@ static bool held_up(const struct kafka_lane *lane, const struct kafka_item *item
     return false;
 }
 
+/* Is there a limit that the item's records may pass? Then they are cut to it. */
+static bool smaller(struct kafka_lane *lane, struct kafka_item *item)
+{
+    struct kafka_producers *producers = &lane->kafka->producers;
+    size_t limit = atomic_load(&producers->limit);
+
+    if (limit >= item->awaits && limit > KAFKA_LIMIT_LEAST) {
+        kafka_producers_shrink(producers, limit);
+        flue_timer_arm(lane->loop, &lane->timer, flue_monotonic_ns() + FULL_WAIT_NS);
+        return false;
+    }
+    fit(item, limit);
+    return true;
+}
+
 static void pump(struct kafka_lane *lane)
 {
     uint64_t blocked[LANE_WORDS] = {0};
@@ -648,6 +662,11 @@ static void pump(struct kafka_lane *lane)
                 conclude(item);
                 break; /* the line may be another now */
             }
+            if (item->awaits && !smaller(lane, item)) {
+                for (unsigned i = 0; i < LANE_WORDS; i++)
+                    blocked[i] |= item->keys[i];
+                continue;
+            }
             if (!hand_over(item)) {
                 flue_timer_arm(lane->loop, &lane->timer, flue_monotonic_ns() + FULL_WAIT_NS);
                 break;
@@ -667,10 +686,10 @@ static void on_timer(struct flue_timer *timer)
 static void make(struct kafka_item *item)
 {
     struct kafka_record_rules rules = item->at->kafka->rules;
-    size_t learnt = atomic_load(&item->at->kafka->learnt);
+    size_t limit = atomic_load(&item->at->kafka->producers.limit);
 
-    if (learnt && learnt < rules.max_bytes)
-        rules.max_bytes = learnt;
+    if (limit < rules.max_bytes)
+        rules.max_bytes = limit;
     item->made_code = kafka_records_make(&rules, item->send->batch, item->payload, &item->arena,
                                          &item->records, &item->error);
 }
@@ -776,6 +795,7 @@ static void kafka_send(void *instance, struct flue_send *send)
     if (item && item->made && !item->made_code) { /* again */
         send->cancel = cancel;
         item->cancelled = false;
+        item->awaits = 0;
         item->next_record = item->records.first;
         insert(lane, item);
         pump(lane);
@@ -853,8 +873,8 @@ static void make_metrics(struct kafka_exporter *kafka, const struct flue_create 
     kafka->left_out =
         flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_left_out",
                     "headers over their limits, and names of topics that are none", own);
-    kafka->cut = flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_cut_messages",
-                             "records that a topic found too large", own);
+    kafka->cut = flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_oversized_messages",
+                             "records refused as too large by a topic, alone or with others, and sent again", own);
     kafka->producers.errors =
         flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_broker_errors",
                     "errors of the connection to the brokers", own);
@@ -962,6 +982,7 @@ static enum flue_code kafka_start(void *instance, struct flue_error *error)
     kafka->producers.home = kafka->loops->items[flue_hash(flue_bytes_of(kafka->id)) %
                                                 kafka->loops->count];
     kafka->producers.done = delivered;
+    atomic_store(&kafka->producers.limit, kafka->rules.max_bytes);
     kafka->producers.login_hint = flue_kafka_login_hint(library, &kafka->config->client);
     return kafka_producers_start(&kafka->producers, conf, error);
 }

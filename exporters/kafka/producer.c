@@ -17,6 +17,7 @@ struct kafka_producer {
     struct flue_kafka_wakeup wakeup;
     struct flue_task end;
     struct flue_job destroy;
+    size_t limit;
     _Atomic bool fatal; /* its successor is being made */
     struct flue_task replace;
 };
@@ -185,6 +186,14 @@ static enum flue_code make(struct kafka_producers *producers, struct kafka_produ
         return error->code;
     }
     rd_kafka_conf_t *conf = kafka->rd_kafka_conf_dup(producers->conf);
+    producer->limit = atomic_load(&producers->limit);
+    if (flue_kafka_set_int(kafka, conf, "batch.size", (int64_t)producer->limit,
+                           "producer.max_message_bytes", error)) {
+        kafka->rd_kafka_conf_destroy(conf);
+        destroy_handle(producer);
+        free(producer);
+        return error->code;
+    }
     producer->rk = kafka->rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
     if (!producer->rk) {
         kafka->rd_kafka_conf_destroy(conf);
@@ -248,6 +257,43 @@ static void replace(struct flue_task *task)
                  FLUE_S("exporter", producers->id), FLUE_LOG_END);
     else
         atomic_store(&producer->fatal, false); /* the next failure tries again */
+}
+
+static void shrink(struct flue_task *task)
+{
+    struct kafka_producers *producers =
+        (struct kafka_producers *)((char *)task - offsetof(struct kafka_producers, shrink));
+    size_t from = atomic_load(&producers->shrink_from);
+    size_t half = from / 2 > KAFKA_LIMIT_LEAST ? from / 2 : KAFKA_LIMIT_LEAST;
+    struct flue_error error = {0};
+
+    if (producers->current && atomic_load(&producers->limit) == from && half < from) {
+        atomic_store(&producers->limit, half);
+        if (begin(producers, &error)) { /* who waits asks again */
+            atomic_store(&producers->limit, from);
+            flue_log(FLUE_ERROR, "exporter", "no kafka producer for smaller batches",
+                     FLUE_S("exporter", producers->id), FLUE_S("error", error.text));
+        } else {
+            flue_log(FLUE_WARN, "exporter",
+                     "a topic takes less than producer.max_message_bytes; from now on it is less",
+                     FLUE_S("exporter", producers->id), FLUE_U("bytes", half), FLUE_LOG_END);
+        }
+    }
+    atomic_store(&producers->shrink_from, 0);
+}
+
+void kafka_producers_shrink(struct kafka_producers *producers, size_t from)
+{
+    size_t none = 0;
+    if (atomic_compare_exchange_strong(&producers->shrink_from, &none, from)) {
+        producers->shrink.run = shrink;
+        flue_loop_post(producers->home, &producers->shrink);
+    }
+}
+
+size_t kafka_producer_limit(const struct kafka_producer *producer)
+{
+    return producer->limit;
 }
 
 enum flue_code kafka_producers_start(struct kafka_producers *producers, rd_kafka_conf_t *conf,

@@ -20,6 +20,9 @@ struct kafka_producers {
     /* On the home loop: `status` of the record is set (enum rd_kafka_resp_err_t). */
     void (*done)(struct kafka_record *record);
     struct flue_metric *errors;
+    /* Of a batch of records: what a broker refuses as too large is a batch, so a smaller limit needs
+     * another producer. Begins at max_message_bytes. */
+    _Atomic size_t limit;
     const char *login_hint;
     uv_mutex_t lock; /* of what follows */
     struct kafka_producer *current;
@@ -27,8 +30,11 @@ struct kafka_producers {
     uint64_t said_ns;
     _Atomic unsigned living;
     bool made;
+    struct flue_task shrink;
+    _Atomic size_t shrink_from; /* 0: not asked for */
 };
 struct kafka_producer;
+#define KAFKA_LIMIT_LEAST 4096u
 
 /* Takes `conf`, also on failure. Main thread, before the loops run. */
 enum flue_code kafka_producers_start(struct kafka_producers *producers, rd_kafka_conf_t *conf,
@@ -41,6 +47,10 @@ rd_kafka_resp_err_t kafka_producer_send(struct kafka_producer *producer,
                                         struct kafka_record *record);
 /* Ends what waits and what is on its way; every record's `done` comes soon. Any thread. */
 void kafka_producer_purge(struct kafka_producer *producer);
+size_t kafka_producer_limit(const struct kafka_producer *producer);
+/* A broker refused a batch under this limit: soon it is half, unless it is less already. Any thread.
+ */
+void kafka_producers_shrink(struct kafka_producers *producers, size_t from);
 /* What the connection said within the last minute, or "". */
 void kafka_producers_said(struct kafka_producers *producers, char *out, size_t size);
 

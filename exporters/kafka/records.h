@@ -56,6 +56,7 @@ struct kafka_record {
     struct flue_counts counts; /* its share */
     uint8_t lane;              /* by key and topic */
     int status;                /* the exporter's */
+    size_t refused;            /* the limit of batches under which it was too large; 0: never */
 };
 struct kafka_records {
     struct kafka_record *first, **last;
