@@ -503,10 +503,12 @@ void flue_client_schedule(struct flue_client *client)
 static void on_prepare(uv_prepare_t *handle)
 {
     struct flue_client *client = handle->data;
+    bool answered = false;
     /* Each step may give work to the ones before it; a bound, so that other clients get their turn.
      */
     for (unsigned turn = 0; turn < 8; turn++) {
         flue_client_http1_turn(client);
+        answered |= client->finished.first || client->refused;
         flue_client_run_finished(client);
         if (client->closing)
             return;
@@ -519,8 +521,13 @@ static void on_prepare(uv_prepare_t *handle)
             connection->dirty = false;
             flue_client_connection_flush(connection);
         }
-        if (!client->finished.first && !client->refused && !client->scheduled)
+        if (!client->finished.first && !client->refused && !client->scheduled) {
+            /* Whoever was called may have something to say on a connection whose turn to be flushed
+             * in this round of the loop is over: no sleep before it has another. */
+            if (answered)
+                flue_timer_arm(client->loop, &client->retry, 1);
             return;
+        }
     }
     /* Do not sleep on what is left: a timer that is due. */
     flue_timer_arm(client->loop, &client->retry, 1);
@@ -660,8 +667,6 @@ enum flue_code flue_client_new(struct flue_loop *loop, const struct flue_client_
     }
     if (!code && !client->http1_only)
         code = flue_client_http2_callbacks(&client->callbacks, error);
-    if (!code && config->protocol != FLUE_CLIENT_HTTP2)
-        code = flue_client_http1_new(client, &client->http1, error);
     if (code) {
         client_free(client);
         return code;

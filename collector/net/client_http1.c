@@ -430,14 +430,50 @@ static bool build(struct http1_request *request, const struct client_state *stat
     return curl_easy_setopt(easy, CURLOPT_URL, text->data + url) == CURLE_OK;
 }
 
+/* ---- the transport -------------------------------------------------------------------------- */
+
+static CURLcode global_result;
+static void global_init(void)
+{
+    global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+/* With the first call: most clients find HTTP/2, and libcurl is dear. */
+static bool make_transport(struct flue_client *client)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct client_http1 *http1 = calloc(1, sizeof *http1);
+    long maximum =
+        client->config.max_connections > 0 ? (long)client->config.max_connections : MAX_CONNECTIONS;
+    pthread_once(&once, global_init);
+    if (http1 && global_result == CURLE_OK)
+        http1->multi = curl_multi_init();
+    if (!http1 || !http1->multi) {
+        free(http1);
+        return false;
+    }
+    http1->client = client;
+    http1->timer.fire = on_timer;
+    curl_multi_setopt(http1->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(http1->multi, CURLMOPT_SOCKETDATA, http1);
+    curl_multi_setopt(http1->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
+    curl_multi_setopt(http1->multi, CURLMOPT_TIMERDATA, http1);
+    curl_multi_setopt(http1->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    curl_multi_setopt(http1->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, maximum);
+    curl_multi_setopt(http1->multi, CURLMOPT_MAXCONNECTS, maximum < 100 ? maximum : 100L);
+    client->http1 = http1;
+    return true;
+}
+
 void flue_client_http1_start(struct client_state *state, struct client_address *address)
 {
     struct flue_client *client = state->client;
-    struct client_http1 *http1 = client->http1;
     struct flue_header credentials;
     if (!flue_client_credentials(state, &credentials))
         return;
-    struct http1_request *request = request_new(http1);
+    bool ready = client->http1 || make_transport(client);
+    struct client_http1 *http1 = client->http1;
+    struct http1_request *request = ready ? request_new(http1) : NULL;
     if (!request) {
         flue_client_finish(state, FLUE_NO_MEMORY, "no memory for a request");
         return;
@@ -539,41 +575,6 @@ static void take_results(struct client_http1 *http1)
             failed(client, request, code);
         }
     }
-}
-
-/* ---- the transport -------------------------------------------------------------------------- */
-
-static CURLcode global_result;
-static void global_init(void)
-{
-    global_result = curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
-enum flue_code flue_client_http1_new(struct flue_client *client, struct client_http1 **out,
-                                     struct flue_error *error)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct client_http1 *http1 = calloc(1, sizeof *http1);
-    long maximum =
-        client->config.max_connections > 0 ? (long)client->config.max_connections : MAX_CONNECTIONS;
-    pthread_once(&once, global_init);
-    if (http1 && global_result == CURLE_OK)
-        http1->multi = curl_multi_init();
-    if (!http1 || !http1->multi) {
-        free(http1);
-        return flue_fail(error, FLUE_NO_MEMORY, "no memory for libcurl");
-    }
-    http1->client = client;
-    http1->timer.fire = on_timer;
-    curl_multi_setopt(http1->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-    curl_multi_setopt(http1->multi, CURLMOPT_SOCKETDATA, http1);
-    curl_multi_setopt(http1->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
-    curl_multi_setopt(http1->multi, CURLMOPT_TIMERDATA, http1);
-    curl_multi_setopt(http1->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
-    curl_multi_setopt(http1->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, maximum);
-    curl_multi_setopt(http1->multi, CURLMOPT_MAXCONNECTS, maximum < 100 ? maximum : 100L);
-    *out = http1;
-    return FLUE_OK;
 }
 
 void flue_client_http1_destroy(struct client_http1 *http1)

@@ -253,8 +253,6 @@ void flue_client_http2_ping(struct client_connection *connection);
 bool flue_client_http2_was_sent(const struct client_state *state);
 
 /* client_http1.c */
-enum flue_code flue_client_http1_new(struct flue_client *client, struct client_http1 **out,
-                                     struct flue_error *error);
 void flue_client_http1_destroy(struct client_http1 *http1);
 void flue_client_http1_start(struct client_state *state, struct client_address *address);
 void flue_client_http1_abandon(struct client_state *state);

@@ -1,5 +1,6 @@
 #include "collector/net/tls.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -317,6 +318,31 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_s
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* Are the system's authorities there one file each, named by the hash of their subject? Then one is
+ * read when a peer's certificate names it; all of them would be two megabytes of memory for each
+ * context. */
+static bool system_directory(void)
+{
+    const char *path = getenv(X509_get_default_cert_dir_env());
+    if (getenv(X509_get_default_cert_file_env()))
+        return false; /* somebody means that file */
+    path = path ? path : X509_get_default_cert_dir();
+    DIR *directory = strchr(path, ':') ? NULL : opendir(path);
+    bool found = false;
+    for (struct dirent *entry; directory && !found && (entry = readdir(directory));)
+        found = strlen(entry->d_name) == 10 && strspn(entry->d_name, "0123456789abcdef") == 8 &&
+                strcmp(entry->d_name + 8, ".0") == 0;
+    if (directory)
+        closedir(directory);
+    return found;
+}
+
+static bool trust_system(SSL_CTX *context)
+{
+    return (system_directory() ? SSL_CTX_set_default_verify_dir(context)
+                               : SSL_CTX_set_default_verify_paths(context)) == 1;
+}
+
 static enum flue_code fill_context(struct flue_tls *tls, SSL_CTX *context, struct flue_error *error)
 {
     const struct flue_tls_config *config = &tls->server_config.common;
@@ -350,7 +376,7 @@ static enum flue_code fill_context(struct flue_tls *tls, SSL_CTX *context, struc
         code = load_authorities(context, set(config->ca_file) ? "ca_file" : "ca_pem",
                                 config->ca_file, config->ca_pem, false, error);
     if (!code && (!own || config->include_system_ca_certs_pool) &&
-        SSL_CTX_set_default_verify_paths(context) != 1)
+        !trust_system(context))
         code = openssl_fail(error, "include_system_ca_certs_pool", NULL);
     return code;
 }
