@@ -41,15 +41,14 @@ static enum flue_code read_file(const struct flue_auth_file *file, uint8_t *room
 
 static enum flue_code read_and_take(struct flue_auth_file *file, struct flue_error *error)
 {
-    size_t size;
+    size_t size = 0;
     uint8_t *room = malloc(FLUE_AUTH_FILE_MOST + 1);
     if (!room)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory to read \"%s\"", file->path);
     enum flue_code code = read_file(file, room, &size, error);
     if (!code)
         code = file->take(file->arg, flue_bytes(room, size), error);
-    if (!code || size <= FLUE_AUTH_FILE_MOST)
-        OPENSSL_cleanse(room, size);
+    OPENSSL_cleanse(room, size);
     free(room);
     return code;
 }
