@@ -201,10 +201,16 @@ static void cut_finished_one(struct cut *cut)
     }
 }
 
+static void item_free(struct item *item)
+{
+    for (size_t i = 0; i < item->count; i++)
+        place_unref(item->rollup, item->members[i].place);
+    free(item);
+}
+
 /* All its members are written, or it is given up. */
 static void item_end(struct item *item, const struct flue_error *error, bool drop)
 {
-    struct flue_rollup *rollup = item->rollup;
     struct flue_send *send = item->send;
     struct flue_verdict verdict = {.kind = !error->code ? FLUE_SENT : drop ? FLUE_DROP : FLUE_RETRY,
                                    .error = *error};
@@ -214,11 +220,10 @@ static void item_end(struct item *item, const struct flue_error *error, bool dro
     for (size_t i = 0; i < item->count; i++) {
         struct cut *cut = item->members[i].cut;
         item->members[i].cut = NULL;
-        place_unref(rollup, item->members[i].place);
         if (cut)
             cut_finished_one(cut);
     }
-    free(item);
+    item_free(item);
     flue_send_done(send, &verdict);
 }
 
@@ -703,13 +708,14 @@ static void encoded(struct flue_job *job)
     struct member *member = cut->members[cut->at];
     bool hopeless;
 
-    flue_send_park(member->item->send);
+    hopeless = cut->error.code && !flue_code_facts(cut->error.code)->retryable &&
+               cut->error.code != FLUE_NO_MEMORY && !cut->abandoned;
+    if (!hopeless) /* else it leaves with its batch, to be cut or set aside */
+        flue_send_park(member->item->send);
     if (cut->abandoned) {
         dissolve(cut, cut->part > 0);
         return;
     }
-    hopeless = cut->error.code && !flue_code_facts(cut->error.code)->retryable &&
-               cut->error.code != FLUE_NO_MEMORY;
     if (cut->error.code) {
         if (hopeless)
             drop_member(cut, cut->at);
@@ -1071,14 +1077,14 @@ static struct item *item_new(struct flue_rollup *rollup, struct flue_send *send,
                             .bytes = profiles ? bytes * routed->profiles / profiles : bytes};
         ok = ok && item->members[i].place;
     }
-    if (item && ok) {
+    if (item) {
         item->rollup = rollup;
         item->send = send;
         item->count = item->open = (uint32_t)routes.count;
-    } else {
-        for (size_t i = 0; item && i < routes.count; i++)
-            place_unref(rollup, item->members[i].place);
-        free(item);
+    }
+    if (!item || !ok) {
+        if (item)
+            item_free(item);
         item = NULL;
         if (!error->code)
             (void)flue_fail(error, FLUE_NO_MEMORY, "no memory to gather profiles");
@@ -1108,10 +1114,15 @@ void flue_rollup_send(struct flue_rollup *rollup, struct flue_archive_lane *lane
         flue_send_fail(send, &error);
         return;
     }
+    flue_send_park(send);
+    if (send->batch) { /* part of a record, or several: it cannot be read again by itself */
+        item_free(item);
+        flue_request_send(lane, send);
+        return;
+    }
     send->state = item;
     send->cancel = cancel;
     item->open++; /* keeps it until all members have their place */
-    flue_send_park(send);
     for (size_t i = 0; i < item->count; i++)
         if (!rejoin(rollup, &item->members[i]))
             gather(rollup, &item->members[i]);
