@@ -16,6 +16,7 @@ struct azure {
     struct flue_bytes base; /* "/devstoreaccount1" where the account stands in the path */
     struct flue_bytes key, sas;
     bool tokens;
+    bool md5; /* CRC64 is not known there: Content-MD5 */
 };
 
 static inline struct azure *azure_of(struct flue_object_store *store)

@@ -8,6 +8,11 @@
 
 #include <stdio.h>
 
+static unsigned digest_of(struct object_op *op)
+{
+    return azure_of(op->store)->md5 ? FLUE_DIGEST_MD5 : FLUE_DIGEST_CRC64NVME;
+}
+
 static void on_simple(struct object_call *call)
 {
     object_op_take(call->op, call);
@@ -76,7 +81,7 @@ static void commit(struct object_op *op)
         flue_fail(&call->error, FLUE_NO_MEMORY, "no memory to complete an upload");
     flue_buffer_destroy(&text);
     call->body = body;
-    call->digests = FLUE_DIGEST_CRC64NVME;
+    call->digests = digest_of(op);
     object_call_query(call, "comp", FLUE_BYTES("blocklist"));
     blob_fields(call);
     object_call_start(call);
@@ -89,14 +94,14 @@ static void put(struct object_op *op)
 {
     const struct flue_object_request *request = op->request;
     if (request->body && request->body->total > OBJECT_SINGLE) {
-        object_upload_start(op, &blocks, 50000, FLUE_DIGEST_CRC64NVME);
+        object_upload_start(op, &blocks, 50000, digest_of(op));
         return;
     }
     struct object_call *call = object_call_new(op->store, op, "PUT", request->key, on_simple);
     if (!call)
         return;
     call->body = request->body;
-    call->digests = FLUE_DIGEST_CRC64NVME;
+    call->digests = digest_of(op);
     object_call_field(call, "x-ms-blob-type", "BlockBlob");
     blob_fields(call);
     object_call_start(call);
@@ -311,5 +316,9 @@ static void delete (struct object_op *op)
 void object_azure_begin(struct object_op *op)
 {
     static void (*const kinds[OBJECT_KINDS])(struct object_op *op) = {put, get, list, delete};
+    if (op->kind != OBJECT_LIST && flue_bytes_find(op->request->key, '\\') != SIZE_MAX) {
+        object_op_fail(op, FLUE_INVALID, "a key with \"\\\", which Azure takes for \"/\"");
+        return;
+    }
     kinds[op->kind](op);
 }

@@ -438,7 +438,8 @@ static void on_got(struct object_call *call)
     struct flue_object_request *request = op->request;
     struct flue_bytes data = call->http.response;
     uint64_t from = 0, total = data.size;
-    if (call->http.status == 416 && request->offset < 0 && !call->cancelled) {
+    if (request->offset < 0 && !call->cancelled &&
+        (call->http.status == 416 || (call->http.status == 206 && data.size == 0))) {
         call->error = (struct flue_error){0}; /* the end of an empty object */
         data = (struct flue_bytes){0};
         total = 0;

@@ -25,7 +25,8 @@
 
 /* What one get returns at most; more is FLUE_TOO_LARGE (ask for ranges). */
 #define FLUE_OBJECT_GET_LIMIT (256u * 1024 * 1024)
-/* Bytes of a key; its parts between "/" are not empty, not "." and not "..", and hold no NUL. */
+/* Bytes of a key. It is UTF-8 without NUL; a folder also refuses parts that are empty, "." or "..",
+ * longer than 255 bytes or begin with ".flue-", Azure a backslash: all FLUE_INVALID. */
 #define FLUE_OBJECT_KEY_LIMIT 1024
 
 struct flue_object_store;
