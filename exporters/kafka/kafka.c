@@ -270,6 +270,8 @@ struct kafka_item { /* the state of a flue_send */
     uint64_t sequence;
     struct kafka_item *next_in_line, *next_troubled;
     bool in_line, troubled, made, making, cancelled, gone;
+    bool attempt; /* the engine waits for a verdict */
+    bool orphan;  /* the engine has ended it, while its records are under way */
     enum flue_code made_code;
     struct flue_error error; /* of making, then the first of an attempt */
     struct flue_payload *payload;
@@ -350,6 +352,14 @@ static void be_troubled(struct kafka_item *item, bool troubled)
     *at = item->next_troubled;
 }
 
+static bool share(const uint64_t *a, const uint64_t *b)
+{
+    uint64_t both = 0;
+    for (unsigned i = 0; i < LANE_WORDS; i++)
+        both |= a[i] & b[i];
+    return both != 0;
+}
+
 static void charge(struct kafka_item *item)
 {
     size_t now = item->records.bytes + item->records.count * RECORD_COST;
@@ -360,13 +370,35 @@ static void charge(struct kafka_item *item)
     item->charged = now;
 }
 
+static void one_back(struct kafka_item *item);
+
+/* The library takes nothing back of one item alone: when nobody waits for anything, of all. */
+static void give_up(struct kafka_item *item)
+{
+    struct kafka_exporter *kafka = item->at->kafka;
+
+    item->gone = true;
+    if (atomic_fetch_add(&kafka->given_up, 1) + 1 >= atomic_load(&kafka->under_way))
+        kafka_producer_purge(item->producer);
+}
+
 static void free_item(void *state)
 {
     struct kafka_item *item = state;
     struct kafka_lane *lane = item->at;
 
+    bool more = item->in_line && item->producer;
     leave_line(item);
     be_troubled(item, false);
+    if (item->producer) { /* it went for another's sake, see help; freed when all is back */
+        item->orphan = true;
+        give_up(item);
+        if (more) {
+            item->next_record = NULL;
+            one_back(item);
+        }
+        return;
+    }
     for (struct kafka_record *record = item->records.first; record; record = record->next)
         kafka_record_release(record);
     flue_payload_unref(item->payload);
@@ -486,6 +518,7 @@ static void conclude(struct kafka_item *item)
     struct kafka_lane *lane = item->at;
 
     send->cancel = NULL;
+    item->attempt = false;
     if (item->error.code && !item->cancelled) {
         be_troubled(item, flue_code_facts(item->error.code)->retryable);
         flue_send_fail(send, &item->error);
@@ -502,6 +535,33 @@ static void conclude(struct kafka_item *item)
         flue_send_done(send, &verdict);
     }
     pump(lane);
+}
+
+/* Records went without an attempt of their own, for the sake of one behind: see help. */
+static void helped(struct kafka_item *item)
+{
+    struct kafka_lane *lane = item->at;
+    struct flue_error error = item->error;
+    uint64_t keys[LANE_WORDS], sequence = item->sequence;
+    struct kafka_item *behind;
+
+    memcpy(keys, item->keys, sizeof keys);
+    if (!error.code) { /* its own attempt will find nothing left to do */
+        be_troubled(item, false);
+        pump(lane);
+        return;
+    }
+    for (behind = lane->line; behind;) { /* they would fare the same */
+        if (behind->sequence > sequence && behind->attempt && behind->made && !behind->producer &&
+            share(keys, behind->keys)) {
+            behind->error = error;
+            leave_line(behind);
+            conclude(behind);
+            behind = lane->line;
+            continue;
+        }
+        behind = behind->next_in_line;
+    }
 }
 
 /* All records of an attempt are back. */
@@ -539,6 +599,10 @@ static void returned(struct flue_task *task)
         }
         at = &record->next;
     }
+    if (item->orphan) {
+        free_item(item);
+        return;
+    }
     if (item->awaits && !item->error.code && !item->cancelled) {
         insert(item->at, item);
         pump(item->at);
@@ -546,7 +610,10 @@ static void returned(struct flue_task *task)
     }
     if (item->awaits && !item->error.code)
         flue_fail(&item->error, FLUE_CANCELLED, "cancelled");
-    conclude(item);
+    if (item->attempt)
+        conclude(item);
+    else
+        helped(item);
 }
 
 static void one_back(struct kafka_item *item)
@@ -604,20 +671,29 @@ static bool hand_over(struct kafka_item *item)
     return true;
 }
 
-static bool share(const uint64_t *a, const uint64_t *b)
+/* The first of those that failed before and that the item must not overtake, or NULL. */
+static struct kafka_item *held_up_by(const struct kafka_lane *lane, const struct kafka_item *item)
 {
-    uint64_t both = 0;
-    for (unsigned i = 0; i < LANE_WORDS; i++)
-        both |= a[i] & b[i];
-    return both != 0;
+    struct kafka_item *first = NULL;
+
+    for (struct kafka_item *before = lane->troubled; before; before = before->next_troubled)
+        if (before != item && before->sequence < item->sequence &&
+            share(before->keys, item->keys) && (!first || before->sequence < first->sequence))
+            first = before;
+    return first;
 }
 
-static bool held_up(const struct kafka_lane *lane, const struct kafka_item *item)
+/* The engine may have chosen one to try the destination, and holds back the one that must go first:
+ * its records go now, in front. */
+static void help(struct kafka_lane *lane, struct kafka_item *first)
 {
-    for (const struct kafka_item *before = lane->troubled; before; before = before->next_troubled)
-        if (before != item && before->sequence < item->sequence && share(before->keys, item->keys))
-            return true;
-    return false;
+    if (first->attempt || first->in_line || first->producer || !first->made || first->made_code)
+        return;
+    first->cancelled = false;
+    first->awaits = 0;
+    first->next_record = first->records.first;
+    insert(lane, first);
+    lane->again = true;
 }
 
 /* Is there a limit that the item's records may pass? Then they are cut to it. */
@@ -652,7 +728,10 @@ static void pump(struct kafka_lane *lane)
             next = item->next_in_line;
             if (!item->made) /* its keys are not known yet */
                 break;
-            if (held_up(lane, item) || share(blocked, item->keys)) {
+            struct kafka_item *first = held_up_by(lane, item);
+            if (first || share(blocked, item->keys)) {
+                if (first && item->attempt)
+                    help(lane, first);
                 for (unsigned i = 0; i < LANE_WORDS; i++)
                     blocked[i] |= item->keys[i];
                 continue;
@@ -733,7 +812,6 @@ static void make_done(struct flue_job *job)
 static void cancel(struct flue_send *send)
 {
     struct kafka_item *item = send->state;
-    struct kafka_exporter *kafka = item->at->kafka;
 
     if (item->cancelled)
         return;
@@ -747,17 +825,12 @@ static void cancel(struct flue_send *send)
         conclude(item);
         return;
     }
-    /* The library takes nothing back of one item alone: when nobody waits for anything, of all. */
-    item->gone = true;
-    unsigned given_up = atomic_fetch_add(&kafka->given_up, 1) + 1;
-    struct kafka_producer *producer = item->producer;
+    give_up(item);
     if (item->in_line) { /* the rest of it need not be handed over */
         leave_line(item);
         item->next_record = NULL;
         one_back(item);
     }
-    if (given_up >= atomic_load(&kafka->under_way) && producer)
-        kafka_producer_purge(producer);
 }
 
 /* A new item's records: the form on this loop, the rest on the pool where it is long. */
@@ -795,6 +868,9 @@ static void kafka_send(void *instance, struct flue_send *send)
     if (item && item->made && !item->made_code) { /* again */
         send->cancel = cancel;
         item->cancelled = false;
+        item->attempt = true;
+        if (item->in_line || item->producer) /* under way already */
+            return;
         item->awaits = 0;
         item->next_record = item->records.first;
         insert(lane, item);
@@ -812,6 +888,7 @@ static void kafka_send(void *instance, struct flue_send *send)
         return;
     }
     item->send = send;
+    item->attempt = true;
     item->at = lane;
     item->account = send->batch->account;
     flue_arena_init(&item->arena, ARENA_MOST, 0);

@@ -70,17 +70,14 @@ static void on_event(struct kafka_producer *producer, rd_kafka_event_t *event)
             producers->done(record);
         }
         break;
-    case RD_KAFKA_EVENT_ERROR:
-        if (kafka->rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__FATAL) {
-            char why[200] = "";
-            kafka->rd_kafka_fatal_error(producer->rk, why, sizeof why);
-            say(producers, RD_KAFKA_RESP_ERR__FATAL, why);
+    case RD_KAFKA_EVENT_ERROR: {
+        char why[200] = "";
+        say(producers, kafka->rd_kafka_event_error(event),
+            kafka->rd_kafka_event_error_string(event));
+        if (kafka->rd_kafka_fatal_error(producer->rk, why, sizeof why))
             meet_fatal(producer);
-        } else {
-            say(producers, kafka->rd_kafka_event_error(event),
-                kafka->rd_kafka_event_error_string(event));
-        }
         break;
+    }
     default:
         break;
     }
@@ -315,6 +312,8 @@ void kafka_producers_stop(struct kafka_producers *producers)
     struct kafka_producer *producer = producers->current;
     producers->current = NULL;
     uv_mutex_unlock(&producers->lock);
+    if (producer) /* what nobody waits for any more */
+        kafka_producer_purge(producer);
     kafka_producer_put(producer);
 }
 

@@ -162,7 +162,7 @@ static const struct flue_field kafka_fields[] = {
     FLUE_BLOCK(struct kafka_receiver_config, telemetry, struct kafka_telemetry_config,
                telemetry_fields, .help = "of the receiver"),
     FLUE_INT(struct kafka_receiver_config, max_in_flight_messages, .def = "64", .minimum = 1,
-             .maximum = 100000, .help = "records of a partition on their way; then it is paused"),
+             .maximum = 100000, .help = "records of a partition on their way at a time; 1: strictly one after another"),
     FLUE_SIZE(struct kafka_receiver_config, max_in_flight_bytes, .def = "16MiB", .minimum = 1,
               .maximum = (int64_t)1 << 40, .unit = "bytes", .help = "the same in bytes"),
     FLUE_SIZE(struct kafka_receiver_config, max_prefetch_bytes, .def = "16MiB", .minimum = 1024,

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 from opentelemetry.proto.common.v1 import common_pb2
 
-from harness import free_port, listens, pprof_dump, resolved, wait_for
+from harness import GRPC_PATH, free_port, listens, pprof_dump, resolved, wait_for
 from test_otlp import BODIES, export
 
 pytestmark = pytest.mark.slow
@@ -328,15 +328,20 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
     names = [f"service-{i}" for i in range(8)]
     first = first_tier(flue, broker, topic, "timeout: 3s",
                        queue="sending_queue: {num_consumers: 20}\n    retry_on_failure: {initial_interval: 200ms, max_interval: 500ms}")
-    group = lambda: second_tier(flue, broker, topic, otlp_sink, balance=False)
+    group = lambda: second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1", balance=False)
     numbers = collections.Counter()
     content = collections.Counter()
+
+    # One connection: what comes over several has no order to keep.
+    channel = grpc.insecure_channel(f"127.0.0.1:{first.port}")
+    call = channel.unary_unary(GRPC_PATH, request_serializer=bytes,
+                               response_deserializer=service.ExportProfilesServiceResponse.FromString)
 
     def send(rounds):
         for _ in range(rounds):
             for name in names:
                 request = request_of(numbers[name], name, samples=4)
-                export(first.port, request.SerializeToString())
+                call(request.SerializeToString(), timeout=20)
                 numbers[name] += 1
                 content.update(resolved(request))
 
@@ -368,6 +373,7 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
     for request in otlp_sink.requests:
         got |= collections.Counter(resolved(request))
     assert got == content
+    channel.close()
     first.wait_quiet()
     first.wait_balance()
     assert first.total("otelcol_exporter_dropped_samples") == 0

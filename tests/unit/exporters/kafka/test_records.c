@@ -206,7 +206,9 @@ static void topics_from_data_are_valid_and_few(void **state)
 
     rules.topic_attribute = FLUE_BYTES("service.name");
     make(&made, &rules, 2, &none);
+    assert_int_equal(made.records.count, 2);
     assert_string_equal(made.records.first->topic, "service-0");
+    assert_string_equal(made.records.first->next->topic, "service-1");
     release(&made);
     static const char *const bad[] = {"../../etc", "a b", "..", "x\n", ""};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -217,7 +219,7 @@ static void topics_from_data_are_valid_and_few(void **state)
         rules.topic_metadata = FLUE_BYTES("x-topic");
         make(&made, &rules, 1, &origin);
         assert_string_equal(made.records.first->topic, "otlp_profiles");
-        assert_int_equal(made.records.left_out, *bad[i] ? 1 : 0);
+        assert_true(*bad[i] ? made.records.left_out > 0 : made.records.left_out == 0);
         release(&made);
     }
 }
