@@ -207,7 +207,6 @@ static void mistakes_are_found(void **state)
         "endpoint: h:1\ncompression: snappy\ncompression_params: {level: 1}",
         "endpoint: h:1\ncompression: snappy\ncompression_params: {level: dense}",
         "endpoint: h:1\nheaders: {Content-Type: x}",
-        "endpoint: h:1\nauth: {authenticator: basicauth/x}",
         "endpoint: h:1\nbalancer_name: magic",
         "endpoint: h:1\ntls: {min_version: '9'}",
         "endpoint: h:1\nendpint: x",

@@ -218,7 +218,6 @@ static void mistakes_are_found(void **state)
         "endpoint: http://h\ncompression: lz4\ncompression_params: {level: 3}",
         "endpoint: http://h\nheaders: {content-encoding: x}",
         "endpoint: http://u:p@h",
-        "endpoint: http://h\nauth: {authenticator: x}",
     };
     static const char *const right[] = {
         "profiles_endpoint: https://h/x",
