@@ -2,8 +2,6 @@
 import gzip
 import json
 import os
-import pathlib
-import shutil
 import struct
 import subprocess
 import sys
@@ -15,7 +13,7 @@ import zstandard
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
 from harness import ROOT, free_port, pprof_dump, resolved, wait_for
-from test_otlp import BODIES, export
+from test_object_stores import AZURE_ACCOUNT, AZURE_KEY, azurite, connection, fakegcs, tool, versitygw
 
 SECOND = 10**9
 INDEX_FRAME, SEEK_FRAME, SEEK_MAGIC = 0x184D2A50, 0x184D2A5E, 0x8F92EAB1
@@ -349,3 +347,305 @@ def test_an_index_of_an_earlier_life_is_kept(daemon, binary, tmp_path):
         send(flue, sent[-1])
         flue.finish()
     assert folded(binary, archive, "--service", "encoder") == expected(*sent)
+
+
+# ---- object stores -------------------------------------------------------------------------------
+
+
+class Bucket:
+    """What a test needs of S3: keys and bytes, every PUT in order; data objects from `hold` on are not answered."""
+
+    def __init__(self):
+        import http.server
+        import threading
+        import urllib.parse
+        bucket = self
+        self.objects, self.puts, self.gets, self.hold, self.refuse = {}, [], [], None, 0
+        self.lock = threading.Lock()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def answer(self, status, body=b""):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def key(self):
+                return urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).removeprefix("/bucket/")
+
+            def do_PUT(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with bucket.lock:
+                    if bucket.refuse:
+                        bucket.refuse -= 1
+                        return self.answer(503, b"<Error><Code>SlowDown</Code></Error>")
+                    bucket.objects[self.key()] = body
+                    bucket.puts.append((self.key(), body))
+                    number = len(bucket.data())
+                while bucket.hold and number >= bucket.hold and not self.key().endswith(".idx"):
+                    time.sleep(0.05)
+                self.answer(200)
+
+            def do_GET(self):
+                with bucket.lock:
+                    bucket.gets.append(self.key())
+                    body = bucket.objects.get(self.key())
+                self.answer(200 if body is not None else 404, body or b"<Error><Code>NoSuchKey</Code></Error>")
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def data(self, puts=None):
+        return [(k, b) for k, b in (self.puts if puts is None else puts) if k.endswith(".otlp.zst")]
+
+    def stop(self):
+        self.hold = None
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def bucket():
+    b = Bucket()
+    yield b
+    b.stop()
+
+
+AWS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret/+=", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def s3(port, layout="otlp", more="", uploader=""):
+    return (f"awss3: {{s3uploader: {{region: us-east-1, s3_bucket: bucket, endpoint: 'http://127.0.0.1:{port}', "
+            f"s3_force_path_style: true{uploader}}}, layout: {layout}, writer: node-1{more}}}")
+
+
+def durable(folder):
+    return f"extensions: {{file_storage: {{directory: {folder}, create_directory: true}}}}"
+
+
+ROLLUP = ", sending_queue: {storage: file_storage}, rollup: {max_age: 2s}"
+
+
+def stored(body):
+    raw = zstandard.ZstdDecompressor().decompressobj()
+    out, data = b"", body
+    while data:
+        one = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            out += one.decompress(data)
+        except zstandard.ZstdError:
+            break  # the skippable frames
+        data = one.unused_data
+    return list(messages(out))
+
+
+def test_many_requests_become_one_object(daemon, binary, bucket, tmp_path):
+    flue = daemon(s3(bucket.port, more=ROLLUP), durable(tmp_path / "queue"), environment=AWS)
+    now = time.time_ns()
+    sent = [request(service_name=f"service-{i % 5}", at=now - i, value=1 + i) for i in range(40)]
+    for r in sent:
+        send(flue, r)
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 40, 30, "the object")
+    flue.wait_quiet()
+    data = bucket.data()
+    assert len(data) == 1 or len({k.rpartition("/")[0] for k, _ in data}) == len(data)  # one an hour
+    got = {}
+    for _, body in data:
+        parts = stored(body)
+        assert len(parts) == 5  # a frame for every service, with one dictionary
+        for part in parts:
+            assert len(part.dictionary.stack_table) == 4
+            for key, count in resolved(part).items():
+                got[key] = got.get(key, 0) + count
+    want = {}
+    for r in sent:
+        for key, count in resolved(r).items():
+            want[key] = want.get(key, 0) + count
+    assert got == want
+    assert [k for k in bucket.objects if k.endswith(".idx")]
+    key = data[0][0]
+    assert key.startswith("v1/tenant=anonymous/dt=") and "-node-1" in key
+
+
+def test_a_kill_after_the_put_writes_the_same_key_and_bytes(daemon, bucket, tmp_path):
+    import signal
+    bucket.hold = 1
+    config = s3(bucket.port, more=ROLLUP), durable(tmp_path / "queue")
+    flue = daemon(*config, environment=AWS, balance=False)
+    now = time.time_ns() // (3600 * SECOND) * 3600 * SECOND + 5 * SECOND  # one hour, whatever the time
+    sent = [request(service_name=f"service-{i}", at=now + i, value=1 + i) for i in range(10)]
+    for r in sent:
+        send(flue, r)
+    wait_for(bucket.data, 30, "the first PUT")
+    flue.process.send_signal(signal.SIGKILL)
+    flue.process.wait(10)
+    first = bucket.data()[0]
+    bucket.hold = None
+    late = request(service_name="late", at=now + 99)
+    flue = daemon(*config, environment=AWS)
+    send(flue, late)  # not of the cut that was logged
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 11, 60, "all to be written")
+    puts = bucket.data()
+    again = [p for p in puts if p[0] == first[0]]
+    assert len(again) >= 2 and all(p == first for p in again)
+    assert len({k for k, _ in puts}) == 2  # nothing else but the late one
+    got = [resolved(part) for k, body in bucket.data(list(bucket.objects.items())) for part in stored(body)]
+    assert sum(len(g) for g in got) == 33
+    flue.finish()
+    before = len(bucket.puts)
+    flue = daemon(*config, environment=AWS)  # nothing is left
+    time.sleep(3)
+    assert len(bucket.puts) == before
+
+
+def test_a_kill_after_the_object_was_noted_writes_nothing_twice(daemon, bucket, tmp_path):
+    """Two places: one is written, the other hangs; after the kill only the other is written again."""
+    import signal
+    config = s3(bucket.port, more=ROLLUP), durable(tmp_path / "queue")
+    bucket.hold = 2
+    flue = daemon(*config, environment=AWS, balance=False)
+    hour = 3600 * SECOND
+    now = time.time_ns() // hour * hour + SECOND
+    both = request(at=now)
+    second = both.resource_profiles.add()
+    second.CopyFrom(both.resource_profiles[0])
+    second.scope_profiles[0].profiles[0].time_unix_nano = now - hour
+    send(flue, both)
+    wait_for(lambda: len(bucket.data()) == 2 and len(bucket.puts) == 3, 30, "one object with its index, and another")
+    time.sleep(0.5)  # the note of it, which nobody outside sees
+    flue.process.send_signal(signal.SIGKILL)
+    flue.process.wait(10)
+    bucket.hold = None
+    written = bucket.data()[0][0]
+    flue = daemon(*config, environment=AWS)
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 2, 60, "the record to end")
+    for key, body in bucket.data():
+        assert body == bucket.objects[key]
+    assert len({k for k, _ in bucket.data()}) == 2
+    assert [k for k, _ in bucket.data()].count(written) == 1
+
+
+def test_a_store_that_is_down_loses_nothing(daemon, bucket, tmp_path):
+    bucket.refuse = 5
+    flue = daemon(s3(bucket.port, more=ROLLUP), durable(tmp_path / "queue"), environment=AWS)
+    for i in range(3):
+        send(flue, request(service_name=f"s{i}"))
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 3, 60, "the object")
+    assert bucket.refuse == 0
+    assert {a.value.string_value for _, body in bucket.data() for part in stored(body)
+            for r in part.resource_profiles for a in r.resource.attributes} == {"s0", "s1", "s2"}
+
+
+def test_a_stop_leaves_what_is_gathered_in_the_queue(daemon, bucket, tmp_path):
+    more = ", sending_queue: {storage: file_storage}, rollup: {max_age: 1h}"
+    flue = daemon(s3(bucket.port, more=more), durable(tmp_path / "queue"), environment=AWS)
+    for i in range(5):
+        send(flue, request(service_name=f"s{i}"))
+    began = time.monotonic()
+    flue.finish()
+    assert time.monotonic() - began < 8 and not bucket.puts
+    flue = daemon(s3(bucket.port, more=ROLLUP), durable(tmp_path / "queue"), environment=AWS)
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 5, 30, "the object")
+
+
+def test_objects_of_the_collector(daemon, bucket, tmp_path):
+    flue = daemon(
+        f"awss3: {{s3uploader: {{region: us-east-1, s3_bucket: bucket, endpoint: 'http://127.0.0.1:{bucket.port}', "
+        "s3_force_path_style: true, s3_base_prefix: /base/, s3_prefix: in, file_prefix: p-, compression: gzip, "
+        "s3_partition_timezone: UTC, unique_key_func_name: uuidv7}, marshaler: otlp_proto, "
+        "resource_attrs_to_s3: {s3_prefix: team}}", environment=AWS)
+    at = 1795000000 * SECOND
+    send(flue, request(at=at))
+    send(flue, request(at=at, attributes={"team": "../media/x"}))
+    wait_for(lambda: len(bucket.puts) == 2, 20, "two objects")
+    import re
+    folder = time.strftime("year=%Y/month=%m/day=%d/hour=%H/minute=%M", time.gmtime(1795000000))
+    keys = sorted(k for k, _ in bucket.puts)
+    unique = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+    assert re.fullmatch(f"base/%2E./media/x/{folder}/p-profiles_{unique}\\.binpb\\.gz", keys[0]), keys[0]
+    assert re.fullmatch(f"base/in/{folder}/p-profiles_{unique}\\.binpb\\.gz", keys[1]), keys[1]
+    got = service.ExportProfilesServiceRequest.FromString(gzip.decompress(dict(bucket.puts)[keys[1]]))
+    assert resolved(got) == resolved(request(at=at))
+
+
+def test_one_request_of_several_minutes_is_several_objects(daemon, bucket):
+    flue = daemon(s3(bucket.port, layout="otlp_json"), environment=AWS)
+    r = request(at=1795000000 * SECOND)
+    for i in range(3):
+        extra = r.resource_profiles.add()
+        extra.CopyFrom(r.resource_profiles[0])
+        extra.scope_profiles[0].profiles[0].time_unix_nano += (i + 1) * 60 * SECOND
+    send(flue, r)
+    wait_for(lambda: len(bucket.puts) == 4, 20, "four objects")
+    assert len({k.rpartition("/")[0] for k, _ in bucket.puts}) == 4
+    for _, body in bucket.puts:
+        tree = json.loads(body)
+        assert len(tree["resourceProfiles"]) == 1 and len(tree["dictionary"]["stackTable"]) == 4
+
+
+def test_unsupported_marshalers_are_said(binary, tmp_path):
+    for key, text in (("marshaler: sumo_ic", "cannot carry profiles"), ("marshaler: body", "cannot carry profiles"),
+                      ("encoding: text_encoding", "no encoding extension"),
+                      ("s3uploader: {s3_bucket: b, s3_partition_timezone: Nowhere/Land}", "no time zone")):
+        block = f"{{s3uploader: {{s3_bucket: b}}, {key}}}" if "s3uploader" not in key else f"{{{key}}}"
+        config = tmp_path / "c.yaml"
+        config.write_text(f"receivers: {{otlp: {{protocols: {{grpc: {{}}}}}}}}\nexporters: {{awss3: {block}}}\n"
+                          "service: {pipelines: {profiles: {receivers: [otlp], exporters: [awss3]}}}\n")
+        done = subprocess.run([str(binary), "validate", "--config", str(config)], capture_output=True, text=True)
+        assert done.returncode == 1 and text in done.stderr, done.stderr
+
+
+# ---- real stores ---------------------------------------------------------------------------------
+
+
+def test_real_stores(daemon, binary, tmp_path, request):
+    """Rolled up into each of them, and read back by flue."""
+    gateway = request.getfixturevalue("versitygw")[0]
+    blobs, google = request.getfixturevalue("azurite"), request.getfixturevalue("fakegcs")
+    s3_port = gateway.rpartition(":")[2].partition("&")[0]
+    azure = connection(blobs)
+    stores = {
+        "awss3": (s3(s3_port, more=ROLLUP, uploader=", s3_base_prefix: teams/"),
+                  gateway.replace("bucket/?", "bucket/teams?"), AWS),
+        "azureblob": ("azureblob: {auth: {type: connection_string, connection_string: '%s'}, layout: otlp, "
+                      "prefix: teams, writer: node-1%s}" % (azure["AZURE_STORAGE_CONNECTION_STRING"], ROLLUP),
+                      "az:///profiles/teams", azure),
+        "googlecloudstorage": ("googlecloudstorage: {bucket: {name: bucket, partition: {prefix: teams}}, layout: otlp, "
+                               "writer: node-1%s}" % ROLLUP, "gs://bucket/teams", {"STORAGE_EMULATOR_HOST": google}),
+    }
+    for name, (exporter, url, environment) in stores.items():
+        flue = daemon(exporter, durable(tmp_path / name), environment=environment)
+        sent = [profile_request(value=1 + i) for i in range(10)]
+        for r in sent:
+            send(flue, r, tenant="media")
+        wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 10, 30, f"the object in {name}")
+        question = [url, "--tenant", "media", "--service", "encoder", "--type", "cpu"]
+        assert folded(binary, *question, environment=environment) == expected(*sent)
+        done = fetch(binary, *question, "--layout", "scan", "--format", "svg", environment=environment)
+        assert b"</svg>" in done.stdout
+
+
+def test_layout_pprof_in_a_real_store(daemon, binary, versitygw):
+    gateway = versitygw[0]
+    port = gateway.rpartition(":")[2].partition("&")[0]
+    flue = daemon(s3(port, layout="pprof", uploader=", s3_base_prefix: single"), environment=AWS)
+    sent = [profile_request(value=1 + i, at=time.time_ns() - i * 1000) for i in range(5)]
+    for r in sent:
+        send(flue, r)
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 5, 30, "the objects")
+    [path] = {p.parent for p in versitygw[1].rglob("single/anonymous/encoder/process_cpu/dt=*/hour=*/*.pb.gz")}
+    assert len(list(path.glob("*.pb.gz"))) == len(list(path.glob("*.json"))) == 5
+    url = gateway.replace("bucket/?", "bucket/single?")
+    assert folded(binary, url, "--service", "encoder", "--type", "cpu", environment=AWS) == expected(*sent)
+
+
+profile_request = request
