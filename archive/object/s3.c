@@ -11,6 +11,7 @@
 #include "archive/object/xml.h"
 #include "collector/base/log.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -66,6 +67,23 @@ static bool host_label(const char *bucket, bool tls)
             return false;
     }
     return size >= 3 && size <= 63;
+}
+
+/* A bucket cannot stand before an address. */
+static bool is_address(const char *endpoint)
+{
+    const char *slashes = strstr(endpoint, "://");
+    const char *from = slashes ? slashes + 3 : endpoint;
+    char host[64];
+    struct in_addr four;
+    size_t size = strcspn(from, ":/");
+    if (from[0] == '[')
+        return true;
+    if (size >= sizeof host)
+        return false;
+    memcpy(host, from, size);
+    host[size] = 0;
+    return inet_pton(AF_INET, host, &four) == 1;
 }
 
 /* The client for the region of now. */
@@ -519,7 +537,8 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
     flue_arena_init(&s3->arena, 64 * 1024, 1024);
     s3->https = strncmp(endpoint, "https://", 8) == 0 ||
                 (strstr(endpoint, "://") == NULL && !config->disable_ssl);
-    s3->path_style = config->s3_force_path_style || !host_label(config->s3_bucket, s3->https);
+    s3->path_style = config->s3_force_path_style || is_address(endpoint) ||
+                     !host_label(config->s3_bucket, s3->https);
     snprintf(s3->region, sizeof s3->region, "%s", region);
     object_store_init(&s3->store, &driver, loop, metrics, "S3 bucket", config->s3_bucket);
     enum flue_code code =
