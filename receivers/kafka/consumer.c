@@ -113,8 +113,10 @@ static void unassign(struct kafka_consumer *consumer, const rd_kafka_topic_parti
 static void give_up(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list,
                     bool lost)
 {
-    if (!lost)
+    if (!lost) {
         store_offsets(consumer);
+        (void)consumer->library->rd_kafka_commit(consumer->rk, NULL, 1);
+    }
     for (int i = 0; i < list->cnt; i++) {
         struct kafka_partition *partition =
             kafka_partition_find(consumer, list->elems[i].topic, list->elems[i].partition);

@@ -302,6 +302,9 @@ void kafka_partition_go_on(struct kafka_partition *partition)
     if (partition->revoking || partition->gone || consumer->stopping || backs_off(partition))
         return;
     for (struct kafka_message *message = partition->first; message; message = message->next) {
+        if (message->state < KAFKA_PUSHED &&
+            partition->pushed >= (size_t)consumer->settings->max_in_flight_messages)
+            break; /* what came before the pause took effect */
         if (message->state == KAFKA_HELD) {
             if (!kafka_message_admit(message)) {
                 kafka_consumer_wake_at(consumer, flue_monotonic_ns() + NO_MEMORY_WAIT_NS);
