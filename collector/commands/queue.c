@@ -1,4 +1,5 @@
-/* queue.c: looks into the folder of a file_storage: flue queue ls | cat | verify DIR.
+/* queue.c: looks into the folder of a file_storage: flue queue ls | cat | verify DIR, and replay
+ * (queue_replay.c).
  *
  * Reads only and takes no lock, so each may run beside the daemon that holds the folder; what is
  * then shown was true a moment ago, and `verify` may find the last records half written, which it
@@ -10,11 +11,13 @@
 
 #include "collector/base/clock.h"
 #include "collector/commands/command.h"
+#include "collector/commands/queue_replay.h"
 #include "collector/storage/inspect.h"
 
 #define U (unsigned long long)
 
-static const char usage[] = "ls DIR | cat DIR [RECORD] | verify DIR";
+static const char usage[] = "ls DIR | cat DIR [RECORD] | verify DIR | replay DIR [--to URL]";
+static const char *const own[] = {"--to", NULL};
 
 static const char *age_of(uint64_t ns, char *out)
 {
@@ -256,14 +259,17 @@ static int queue(const struct flue_arguments *arguments)
         return cat(arguments->rest[1], more == 2 ? arguments->rest[2] : NULL);
     if (strcmp(word, "verify") == 0 && more == 1)
         return verify(arguments->rest[1]);
+    if (strcmp(word, "replay") == 0 && more == 1)
+        return flue_queue_replay(arguments->rest[1], flue_argument_value(arguments, "--to"));
     fprintf(stderr, "flue queue: what is to be done?\nusage: flue queue %s\n", usage);
     return FLUE_EXIT_USAGE;
 }
 
 const struct flue_command flue_command_queue = {
     .name = "queue",
-    .summary = "looks into the folder of a file_storage",
+    .summary = "looks into the folder of a file_storage; sends again what was set aside",
     .usage = usage,
     .options = FLUE_TAKES_NAMES,
+    .own = own,
     .run = queue,
 };

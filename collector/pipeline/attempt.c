@@ -316,9 +316,6 @@ void flue_attempt_hurry(struct flue_exporter_loop *at)
             if (item->state == FLUE_ITEM_HELD)
                 item->timer.fire = held_no_more;
             flue_timer_arm(at->loop, &item->timer, now);
-        } else if (item->state == FLUE_ITEM_SENDING && item->send.record && !item->send.batch) {
-            /* Parked: it waits for others that come no more, and stands in the log. */
-            flue_item_give_up(item, FLUE_SHUTTING_DOWN);
         }
     }
 }
@@ -369,6 +366,10 @@ static void retry(struct flue_item *item, const struct flue_error *error)
     }
     if (!at->exporter->retries) {
         flue_item_fail(item, error->code, FLUE_RESULT_FAILED, error);
+        return;
+    }
+    if (at->draining && item->send.record) { /* once more after the next start */
+        flue_item_leave(item);
         return;
     }
     uint64_t now = flue_monotonic_ns(), wait = next_wait(item, error), due = now + wait;

@@ -76,7 +76,7 @@ enum flue_circuit_state { FLUE_CIRCUIT_CLOSED, FLUE_CIRCUIT_HALF_OPEN, FLUE_CIRC
 enum flue_circuit_state flue_flow_circuit(const struct flue_flow *flow);
 /* Monotonic; 0: closed. */
 uint64_t flue_flow_open_until(const struct flue_flow *flow);
-unsigned flue_flow_limit(const struct flue_flow *flow); /* UINT_MAX: none */
+unsigned flue_flow_limit(const struct flue_flow *flow);     /* UINT_MAX: none */
 unsigned flue_flow_in_flight(const struct flue_flow *flow); /* 0 without a limit */
 
 #endif

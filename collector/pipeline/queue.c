@@ -259,6 +259,15 @@ static void expire_ready(struct flue_exporter_loop *at)
         flue_item_fail(item, FLUE_DROP_SHUTDOWN, FLUE_RESULT_FAILED, &error);
 }
 
+/* A drain does not knock at a closed door for what is on disk anyway. */
+static bool leaves(const struct flue_exporter_loop *at)
+{
+    const struct flue_exporter *exporter = at->exporter;
+
+    return at->draining && exporter->log && exporter->flow &&
+           flue_flow_circuit(exporter->flow) != FLUE_CIRCUIT_CLOSED;
+}
+
 /* In memory alone: in order. With a log: the newest. */
 static struct flue_item *next_ready(const struct flue_exporter_loop *at)
 {
@@ -274,7 +283,7 @@ void flue_queue_pump(struct flue_exporter_loop *at)
         return;
     at->pumping = true;
     for (;;) {
-        if (at->expired)
+        if (at->expired || leaves(at))
             expire_ready(at);
         if ((item = at->parts.first)) {
             flue_item_unlist(item);

@@ -13,8 +13,9 @@
 #include "collector/base/log.h"
 #include <stdlib.h>
 
-#define MEMORY_PART 8 /* of the process's budget, for what one exporter has in memory and on disk  \
-                       */
+#define MEMORY_PART                                                                                \
+    8 /* of the process's budget, for what one exporter has in memory and on disk                  \
+       */
 #define READ_AGAIN_NS UINT64_C(1000000000)
 #define HEAD_BUDGET   ((size_t)4 * FLUE_RECORD_HEAD_MAX)
 
@@ -457,7 +458,8 @@ bool flue_recall_next(struct flue_exporter_loop *at)
             return false;
         atomic_fetch_and(&exporter->hungry, ~bit);
     }
-    if (recall(at, &entry, false))
+    /* What a drain left, in parts perhaps, is not sent again by this process. */
+    if (!atomic_load(&exporter->stopping) && recall(at, &entry, false))
         return true;
     flue_storage_put_back(exporter->log, entry.record);
     atomic_fetch_or(&exporter->starved, bit); /* for want of memory: when some is given back */
@@ -484,6 +486,10 @@ void flue_drop_oldest(struct flue_exporter_loop *at)
             continue;
         }
         struct flue_branch *branch = books_of(exporter, entry.record, &certain);
+        if (atomic_load(&exporter->stopping)) { /* it may be what is left of parts */
+            flue_storage_put_back(exporter->log, entry.record);
+            return;
+        }
         if (!certain) {
             if (!recall(at, &entry, true))
                 flue_storage_put_back(exporter->log, entry.record);
