@@ -225,12 +225,12 @@ static enum flue_code emit_run(struct fitting *f, uint32_t first, uint32_t count
 /* Begins near the right size: what is cut into halves from the whole is written many times over. */
 static enum flue_code emit_all(struct fitting *f, size_t raw_size)
 {
-    uint64_t parts = raw_size / f->limits->bytes + 1, samples = f->doc.sample_count, step;
+    uint64_t parts = (raw_size + f->limits->bytes - 1) / f->limits->bytes, samples = f->doc.sample_count, step;
     enum flue_code code = FLUE_OK;
 
-    if (samples / f->limits->samples + 1 > parts)
+    if ((samples + f->limits->samples - 1) / f->limits->samples > parts)
         parts = (samples + f->limits->samples - 1) / f->limits->samples;
-    step = (samples + parts - 1) / parts;
+    step = parts ? (samples + parts - 1) / parts : samples;
     for (uint64_t at = 0; !code && at < samples; at += step)
         code = emit_run(f, (uint32_t)at, (uint32_t)(samples - at < step ? samples - at : step));
     return code;

@@ -368,12 +368,13 @@ static bool same_moment(const void *rows, uint32_t row, const void *key)
     const struct flue_parcel_part *a = ((struct flue_parcel_part *const *)rows)[row];
     const struct flue_parcel_part *b = key;
 
-    return a->time_nanos == b->time_nanos && flue_label_set_equal(a->labels, b->labels);
+    return a->time_nanos == b->time_nanos && a->shift == b->shift &&
+           flue_label_set_equal(a->labels, b->labels);
 }
 
 static uint64_t moment_hash(const struct flue_parcel_part *part)
 {
-    return flue_hash_join(part->labels->hash, (uint64_t)part->time_nanos);
+    return flue_hash_join(part->labels->hash, (uint64_t)part->time_nanos + part->shift);
 }
 
 /* Joins the parts that hang behind `first` into it; those of other sample types stay apart and will
@@ -491,7 +492,7 @@ static bool take_cut(void *arg, struct flue_block *block, uint64_t samples)
         part->bucket = whole->bucket;
         part->id = whole->id;
         part->time_nanos = whole->time_nanos;
-        part->shift = (uint32_t)c->made - 1;
+        part->shift = whole->shift + (uint32_t)c->made - 1;
         part->counts.samples = samples < whole->counts.samples ? samples : whole->counts.samples;
         whole->counts.samples -= part->counts.samples;
         part->counts.bytes = c->samples_left ? (uint64_t)((double)whole->counts.bytes * (double)samples /

@@ -3,7 +3,8 @@
 // and shows it at /received.
 //
 // Control, all as query parameters of POST /control: delay=500ms, fail=N (answer the next N pushes with
-// code=unavailable|resource_exhausted|unknown|invalid_argument), window=1h (0: any age), multitenancy=true.
+// code=unavailable|resource_exhausted|unknown|invalid_argument), window=1h (0: any age), multitenancy=true,
+// rate=N (bytes a second of one tenant, with burst=N; 0: any), authorization=TEXT (else 401).
 package main
 
 import (
@@ -57,20 +58,52 @@ type received struct {
 }
 
 type server struct {
-	mu           sync.Mutex
-	kept         []*received
-	seen         map[string]bool
-	replaced     int
-	requests     int
-	inFlight     int
-	maxInFlight  int
-	connections  map[net.Conn]bool
-	delay        time.Duration
-	window       time.Duration
-	fail         int
-	code         connect.Code
-	retryAfter   string
-	multitenancy bool
+	mu            sync.Mutex
+	kept          []*received
+	seen          map[string]bool
+	replaced      int
+	requests      int
+	inFlight      int
+	maxInFlight   int
+	connections   map[net.Conn]bool
+	delay         time.Duration
+	window        time.Duration
+	fail          int
+	code          connect.Code
+	retryAfter    string
+	multitenancy  bool
+	rate, burst   float64
+	buckets       map[string]*bucket
+	limited       int
+	authorization string
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+// As the distributor: every profile by itself, uncompressed, with its labels.
+func (s *server) take(tenant string, bytes int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rate == 0 {
+		return nil
+	}
+	now := time.Now()
+	b := s.buckets[tenant]
+	if b == nil {
+		b = &bucket{tokens: s.burst, at: now}
+		s.buckets[tenant] = b
+	}
+	b.tokens = min(s.burst, b.tokens+s.rate*now.Sub(b.at).Seconds())
+	b.at = now
+	if b.tokens < float64(bytes) {
+		s.limited++
+		return fail(connect.CodeResourceExhausted, "push rate limit (%.1f KiB) exceeded while adding %d B", s.rate/1024, bytes)
+	}
+	b.tokens -= float64(bytes)
+	return nil
 }
 
 func fail(code connect.Code, format string, args ...any) error {
@@ -170,10 +203,13 @@ func (s *server) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	if failing {
 		s.fail--
 	}
-	multi := s.multitenancy
+	multi, authorization := s.multitenancy, s.authorization
 	s.mu.Unlock()
 	defer func() { s.mu.Lock(); s.inFlight--; s.mu.Unlock() }()
 	tenant := req.Header().Get("X-Scope-OrgID")
+	if authorization != "" && req.Header().Get("Authorization") != authorization {
+		return nil, fail(connect.CodeUnauthenticated, "not with these credentials")
+	}
 	if multi && tenant == "" {
 		return nil, fail(connect.CodeUnauthenticated, "no org id")
 	}
@@ -207,6 +243,13 @@ func (s *server) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 				copied[k] = v
 			}
 			r, err := s.check(copied, names, sample.RawProfile)
+			if err == nil {
+				size := r.Uncompressed
+				for k, v := range copied {
+					size += len(k) + len(v)
+				}
+				err = s.take(tenant, size)
+			}
 			if err != nil {
 				if first == nil {
 					first = err
@@ -260,10 +303,18 @@ func (s *server) control(w http.ResponseWriter, req *http.Request) {
 			s.retryAfter = v
 		case "code":
 			err = s.code.UnmarshalText([]byte(v))
+		case "rate":
+			s.rate, err = strconv.ParseFloat(v, 64)
+			s.buckets = map[string]*bucket{}
+		case "burst":
+			s.burst, err = strconv.ParseFloat(v, 64)
+			s.buckets = map[string]*bucket{}
+		case "authorization":
+			s.authorization = v
 		case "multitenancy":
 			s.multitenancy = v == "true"
 		case "reset":
-			s.kept, s.seen, s.replaced, s.requests, s.maxInFlight = nil, map[string]bool{}, 0, 0, 0
+			s.kept, s.seen, s.replaced, s.requests, s.maxInFlight, s.limited = nil, map[string]bool{}, 0, 0, 0, 0
 		default:
 			err = fmt.Errorf("unknown control %q", k)
 		}
@@ -291,7 +342,7 @@ func (s *server) show(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]any{
-		"profiles": profiles, "lost_duplicates": s.replaced, "requests": s.requests,
+		"profiles": profiles, "lost_duplicates": s.replaced, "requests": s.requests, "rate_limited": s.limited,
 		"max_in_flight": s.maxInFlight, "connections": len(s.connections),
 	})
 }
@@ -299,7 +350,7 @@ func (s *server) show(w http.ResponseWriter, req *http.Request) {
 func main() {
 	address := flag.String("listen", "127.0.0.1:0", "address")
 	flag.Parse()
-	s := &server{seen: map[string]bool{}, connections: map[net.Conn]bool{}, code: connect.CodeUnavailable, window: time.Hour}
+	s := &server{seen: map[string]bool{}, buckets: map[string]*bucket{}, connections: map[net.Conn]bool{}, code: connect.CodeUnavailable, window: time.Hour}
 	mux := http.NewServeMux()
 	mux.Handle(pushv1connect.NewPusherServiceHandler(s, connect.WithReadMaxBytes(maxBody)))
 	mux.HandleFunc("POST /control", s.control)

@@ -15,6 +15,8 @@ static const struct flue_map_entry mapping[] = {{"k8s.namespace.name", "namespac
 static const struct flue_labels_config config = {
     .mapping = {mapping, 2}, .drop = {(void *)drop, 1}, .priority = {(void *)priority, 2}};
 
+static const struct flue_label_limits limits = {30, 1024, 2048};
+
 static void add(struct flue_series_labels *labels, struct flue_arena *arena, const char *key,
                 const char *value)
 {
@@ -46,7 +48,7 @@ static void names_and_drops(void **state)
     add(&labels, &arena, "secret", "x");
     add(&labels, &arena, "empty", "");
     add(&labels, &arena, "cdn.region", "second");
-    assert_true(flue_labels_finish(&labels, &config, 30, &arena));
+    assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
     assert_int_equal(labels.count, 3);
     assert_string_equal(get(&labels, "service_name"), "encoder");
     assert_string_equal(get(&labels, "cdn_region"), "eu-west");
@@ -63,9 +65,9 @@ static void a_service_is_always_named(void **state)
     struct flue_series_labels labels = {0}, bare = {0};
     flue_arena_init(&arena, 1 << 20, 0);
     add(&labels, &arena, "process.executable.name", "x264");
-    assert_true(flue_labels_finish(&labels, &config, 30, &arena));
+    assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
     assert_string_equal(get(&labels, "service_name"), "unknown_service:x264");
-    assert_true(flue_labels_finish(&bare, &config, 30, &arena));
+    assert_true(flue_labels_finish(&bare, &config, &limits, &arena));
     assert_string_equal(get(&bare, "service_name"), "unknown_service");
     flue_arena_destroy(&arena);
 }
@@ -85,7 +87,7 @@ static void thirty_at_most_in_order(void **state)
     add(&labels, &arena, "service.name", "encoder");
     add(&labels, &arena, "k8s.pod.name", "pod");
     add(&labels, &arena, "cdn.region", "eu");
-    assert_true(flue_labels_finish(&labels, &config, FLUE_SERIES_LABELS, &arena));
+    assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
     assert_int_equal(labels.count, 30);
     assert_int_equal(labels.trimmed, 14);
     assert_non_null(get(&labels, "__name__"));
@@ -111,10 +113,95 @@ static void long_values_are_cut_between_characters(void **state)
     memmove(value + 1, value, 2999);
     value[0] = 'a';
     add(&labels, &arena, "y", value);
-    assert_true(flue_labels_finish(&labels, &config, 30, &arena));
+    assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
     assert_int_equal(strlen(get(&labels, "x")), 2048);
     assert_int_equal(strlen(get(&labels, "y")), 2047);
     assert_int_equal(labels.trimmed, 2);
+    flue_arena_destroy(&arena);
+}
+
+/* Of `names` labels in all, with a limit of 30: how many stay, and how many went. */
+static void count_to_the_limit(size_t names, size_t stay, size_t gone)
+{
+    struct flue_arena arena;
+    struct flue_series_labels labels = {0};
+    char name[16];
+    flue_arena_init(&arena, 1 << 20, 0);
+    add(&labels, &arena, "service.name", "s");
+    for (size_t i = 1; i < names; i++) {
+        snprintf(name, sizeof name, "n%02zu", i);
+        add(&labels, &arena, flue_arena_string(&arena, flue_bytes_of(name)), "v");
+    }
+    assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
+    assert_int_equal(labels.count, stay);
+    assert_int_equal(labels.trimmed, gone);
+    flue_arena_destroy(&arena);
+}
+
+static void exactly_thirty_stay(void **state)
+{
+    count_to_the_limit(29, 29, 0);
+    count_to_the_limit(30, 30, 0);
+    count_to_the_limit(31, 30, 1);
+}
+
+static void cut_at_the_very_limit(void **state)
+{
+    struct flue_arena arena;
+    char text[2050], name[1030];
+    flue_arena_init(&arena, 1 << 20, 0);
+    for (int over = -1; over <= 1; over++) {
+        struct flue_series_labels labels = {0};
+        memset(text, 'v', sizeof text);
+        text[2048 + over] = 0;
+        memset(name, 'n', sizeof name);
+        name[1024 + over] = 0;
+        add(&labels, &arena, "service.name", "s");
+        add(&labels, &arena, "x", text);
+        add(&labels, &arena, name, "v");
+        assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
+        assert_int_equal(labels.trimmed, over > 0 ? 2 : 0);
+        assert_int_equal(strlen(get(&labels, "x")), over < 0 ? 2047 : 2048);
+        name[over < 0 ? 1023 : 1024] = 0;
+        assert_non_null(get(&labels, name));
+    }
+    flue_arena_destroy(&arena);
+}
+
+static void names_that_became_equal_are_one(void **state)
+{
+    struct flue_arena arena;
+    struct flue_series_labels labels = {0};
+    char name[1030];
+    flue_arena_init(&arena, 1 << 20, 0);
+    memset(name, 'n', sizeof name);
+    name[1025] = 0;
+    name[1024] = 'a';
+    add(&labels, &arena, name, "1");
+    name[1024] = 'b';
+    add(&labels, &arena, name, "2");
+    assert_true(flue_labels_finish(&labels, &config, &limits, &arena));
+    assert_int_equal(labels.count, 2); /* and service_name */
+    flue_arena_destroy(&arena);
+}
+
+static void only_what_is_to_be_kept(void **state)
+{
+    static const char *const keep[] = {"team"};
+    struct flue_labels_config only = config;
+    struct flue_arena arena;
+    struct flue_series_labels labels = {0};
+    only.keep = (struct flue_list){(void *)keep, 1};
+    flue_arena_init(&arena, 1 << 20, 0);
+    static const char *const all[] = {"team", "service.name", "cdn.region"};
+    for (int i = 0; i < 3; i++) {
+        struct flue_attribute a = {flue_bytes_of(all[i]),
+                                   {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES("v")}};
+        assert_true(flue_labels_add_attribute(&labels, &only, &arena, &a));
+    }
+    assert_int_equal(labels.count, 2);
+    assert_non_null(get(&labels, "team"));
+    assert_non_null(get(&labels, "service_name"));
     flue_arena_destroy(&arena);
 }
 
@@ -143,6 +230,10 @@ int main(void)
         cmocka_unit_test(a_service_is_always_named),
         cmocka_unit_test(thirty_at_most_in_order),
         cmocka_unit_test(long_values_are_cut_between_characters),
+        cmocka_unit_test(exactly_thirty_stay),
+        cmocka_unit_test(cut_at_the_very_limit),
+        cmocka_unit_test(names_that_became_equal_are_one),
+        cmocka_unit_test(only_what_is_to_be_kept),
         cmocka_unit_test(a_moment_is_used_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
