@@ -164,6 +164,7 @@ size_t flue_kube_reflector_write(char *data, size_t size, size_t count, void *ar
     flue_kube_store_tick(r->watcher->store);
     if (code && code != FLUE_CANCELLED)
         snprintf(r->reason, sizeof r->reason, "%.250s", error.text);
+    r->broken_stream = code == FLUE_INVALID;
     return code ? 0 : piece.size;
 }
 
@@ -231,7 +232,10 @@ static void deny(struct flue_kube_reflector *r)
         atomic_fetch_sub(&r->watcher->pending, 1);
     r->counted = true;
     flue_metric_set(r->synced_gauge, 0);
-    later(r, DENIED_NS);
+    if (r->synced) /* it was allowed: a server that has just started has not read its roles yet */
+        back_off(r);
+    else
+        later(r, DENIED_NS);
 }
 
 static void refused(struct flue_kube_reflector *r)
@@ -347,7 +351,8 @@ static void watch_ended(struct flue_kube_reflector *r, bool healthy)
     if (r->reason[0]) {
         complain(r, "the watch broke off");
         back_off(r);
-        if (r->failures > 5) /* nothing that goes on from here comes through */
+        /* From this version on the same would come again. */
+        if (r->broken_stream || r->failures > 5)
             list_again(r, true);
     } else if (!healthy) { /* one that ends at once, every time */
         back_off(r);

@@ -38,7 +38,7 @@ struct flue_kube_reflector {
 
     /* of the request under way */
     struct flue_kube_cut cut;
-    bool begun, json, initial_done;
+    bool begun, json, initial_done, broken_stream;
     long status;
     uint64_t started_ns, last_data_ns,
         live_ns; /* monotonic; live: from when it counts as current */

@@ -252,7 +252,7 @@ enum flue_code flue_kube_request_begin(struct flue_kube_reflector *r, CURLM *mul
         curl_easy_setopt(easy, CURLOPT_PROXY, r->watcher->access->proxy_url);
     set_trust(r);
 
-    r->begun = r->json = r->initial_done = false;
+    r->begun = r->json = r->initial_done = r->broken_stream = false;
     r->status = 0;
     r->refusal_size = 0;
     r->event_code = 0;

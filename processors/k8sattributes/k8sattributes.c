@@ -18,13 +18,15 @@
 
 #define HELD_MAX     65536 /* batches */
 #define HELD_LOOK_NS UINT64_C(20000000)
+#define SPARE_NS     INT64_C(1000000000) /* left of the sender's patience for what comes behind */
 
 struct held {
     struct flue_stage *stage;
     struct flue_batch *batch;
     struct flue_delivery *delivery;
-    size_t resource;         /* to go on with */
-    int64_t due_ns, last_ns; /* monotonic: look again; decide whatever is known */
+    size_t resource; /* to go on with */
+    /* Monotonic: look again; decide whatever is known; no longer wait for the first list. */
+    int64_t due_ns, last_ns, ready_ns;
     struct flue_error error;
     struct held *next;
 };
@@ -135,7 +137,9 @@ static bool decide(struct k8s_loop *l, struct held *h, struct flue_error *error)
 {
     struct k8s *k8s = l->k8s;
     int64_t now = (int64_t)flue_monotonic_ns();
-    bool final = now >= h->last_ns || atomic_load_explicit(&k8s->stopping, memory_order_relaxed);
+    bool ready = k8s_shared_ready(k8s->shared);
+    bool final = now >= h->last_ns || (!ready && now >= h->ready_ns) ||
+                 atomic_load_explicit(&k8s->stopping, memory_order_relaxed);
     struct flue_payload *payload = h->batch->payload;
     struct k8s_context context = {
         .config = k8s->config,
@@ -154,7 +158,7 @@ static bool decide(struct k8s_loop *l, struct held *h, struct flue_error *error)
         set_address(l, h->batch, error);
         return false;
     }
-    if (!k8s_shared_ready(k8s->shared)) {
+    if (!ready) {
         if (!final) {
             h->due_ns = now + (int64_t)HELD_LOOK_NS;
             return true;
@@ -281,12 +285,12 @@ static void k8s_push(struct flue_stage *stage, struct flue_batch *batch,
         flue_delivery_refuse(delivery, &h.error);
         return;
     }
-    if (!k8s_shared_ready(k8s->shared) && patience < k8s->config->wait_for_metadata_timeout)
-        patience = k8s->config->wait_for_metadata_timeout;
-    h.last_ns = now + patience;
+    h.ready_ns = now + k8s->config->wait_for_metadata_timeout;
+    h.last_ns = now + patience +
+                (k8s_shared_ready(k8s->shared) ? 0 : k8s->config->wait_for_metadata_timeout);
     uint64_t deadline = flue_delivery_deadline(delivery);
-    if (deadline && (int64_t)deadline - INT64_C(1000000000) < h.last_ns)
-        h.last_ns = (int64_t)deadline - INT64_C(1000000000);
+    if (deadline && (int64_t)deadline - SPARE_NS < h.last_ns)
+        h.last_ns = (int64_t)deadline - SPARE_NS;
     if (decide(l, &h, &h.error)) {
         if (hold(l, &h))
             return;
