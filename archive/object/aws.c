@@ -108,10 +108,10 @@ static bool take_static(struct object_aws *aws, const struct object_ini *ini, co
         return false;
     aws->source = SOURCE_STATIC;
     aws->via = via;
-    aws->secret = (struct object_secret){
-        .id = flue_arena_string(&aws->arena, id),
-        .secret = flue_arena_string(&aws->arena, secret),
-        .token = token.size ? flue_arena_string(&aws->arena, token) : NULL};
+    aws->secret =
+        (struct object_secret){.id = flue_arena_string(&aws->arena, id),
+                               .secret = flue_arena_string(&aws->arena, secret),
+                               .token = token.size ? flue_arena_string(&aws->arena, token) : NULL};
     return true;
 }
 
@@ -135,8 +135,7 @@ static bool from_environment(struct object_aws *aws)
     return true;
 }
 
-static bool from_web(struct object_aws *aws, const char *file, const char *arn,
-                     const char *session)
+static bool from_web(struct object_aws *aws, const char *file, const char *arn, const char *session)
 {
     if (!file || !arn)
         return false;
@@ -303,9 +302,10 @@ static void plan(void *user)
         return;
     if (from_container(aws) || from_instance(aws))
         return;
-    flue_fail(&aws->error, FLUE_UNAVAILABLE,
-              "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a web "
-              "identity, or run where a container or an instance has a role");
+    flue_fail(
+        &aws->error, FLUE_UNAVAILABLE,
+        "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, a web "
+        "identity, or run where a container or an instance has a role");
 }
 
 /* ---- carrying it out ------------------------------------------------------------------------ */

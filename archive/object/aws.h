@@ -21,7 +21,8 @@ enum flue_code object_aws_new(struct object_identity *identity, const char *regi
                               struct flue_error *error);
 void object_aws_destroy(struct object_aws *aws); /* after the identity */
 
-/* ---- shared config and credentials files ------------------------------------------------------ */
+/* ---- shared config and credentials files ------------------------------------------------------
+ */
 
 #define OBJECT_INI_KEYS 64
 struct object_ini { /* one section's keys */

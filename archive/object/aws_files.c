@@ -98,10 +98,9 @@ enum flue_code object_aws_json(struct flue_bytes text, struct flue_arena *arena,
     const char *ends = json_string_value(json_object_get(root, "Expiration"));
     bool dated = !ends || object_iso_date(flue_bytes_of(ends), &out->ends);
     if (!out->id || !out->secret || !dated)
-        flue_fail(error, FLUE_UNAVAILABLE, "the answer holds no credentials%s%s",
-                  message ? ": " : "",
-                  message ? flue_printable(flue_bytes_of(message), printable, sizeof printable)
-                          : "");
+        flue_fail(
+            error, FLUE_UNAVAILABLE, "the answer holds no credentials%s%s", message ? ": " : "",
+            message ? flue_printable(flue_bytes_of(message), printable, sizeof printable) : "");
     json_decref(root);
     return out->id && out->secret && dated ? FLUE_OK : FLUE_UNAVAILABLE;
 }
@@ -179,8 +178,9 @@ bool object_read_file(const char *path, size_t limit, struct flue_arena *arena,
         return false;
     }
     if (!data || size > limit) {
-        flue_fail(error, FLUE_UNAVAILABLE, data ? "\"%s\" has more than %zu bytes"
-                                                : "no memory to read \"%s\" of up to %zu bytes",
+        flue_fail(error, FLUE_UNAVAILABLE,
+                  data ? "\"%s\" has more than %zu bytes"
+                       : "no memory to read \"%s\" of up to %zu bytes",
                   name, limit);
         return false;
     }

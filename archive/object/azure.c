@@ -1,7 +1,8 @@
 /* azure.c: the Azure Blob store: accounts, signatures, and what an answer means. See azure.h.
  *
  * Bodies carry x-ms-content-crc64 (the polynomial of NVM Express, little-endian), which the service
- * checks; where it does not know that, Content-MD5. Suffix ranges do not exist there: the size is asked for first.
+ * checks; where it does not know that, Content-MD5. Suffix ranges do not exist there: the size is
+ * asked for first.
  *
  * Sources: Azure Storage REST reference (Put Blob, Put Block, Put Block List, Get Blob, List
  * Blobs), azure-sdk-for-go bloberror. */
@@ -16,9 +17,9 @@
 
 #define VERSION "2021-12-02"
 
-static const char *const types[] = {"environment", "connection_string", "service_principal",
-                                    "system_managed_identity", "user_managed_identity",
-                                    "workload_identity", "anonymous", NULL};
+static const char *const types[] = {
+    "environment",           "connection_string", "service_principal", "system_managed_identity",
+    "user_managed_identity", "workload_identity", "anonymous",         NULL};
 static const struct flue_field auth_fields[] = {
     FLUE_ENUM(struct flue_azure_auth, type, .choices = types, .def = "environment",
               .help = "how requests are authorized"),
@@ -31,13 +32,14 @@ static const struct flue_field auth_fields[] = {
     FLUE_FIELDS_END};
 const struct flue_field flue_azure_fields[] = {
     FLUE_STRING(struct flue_azure_config, url,
-                .help = "https://ACCOUNT.blob.core.windows.net/, with a SAS as its query if need be"),
+                .help =
+                    "https://ACCOUNT.blob.core.windows.net/, with a SAS as its query if need be"),
     FLUE_STRING(struct flue_azure_config, container, .required = true, .help = "of the blobs"),
     FLUE_STRING(struct flue_azure_config, access_tier, .help = "Hot, Cool, Cold or Archive"),
     FLUE_BLOCK(struct flue_azure_config, auth, struct flue_azure_auth, auth_fields,
                .help = "credentials"),
-    FLUE_BLOCK(struct flue_azure_config, tls, struct flue_tls_client_config,
-               flue_tls_client_fields, .help = "TLS towards the endpoint"),
+    FLUE_BLOCK(struct flue_azure_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
+               .help = "TLS towards the endpoint"),
     FLUE_FIELDS_END};
 
 /* ---- what is sent --------------------------------------------------------------------------- */
@@ -131,16 +133,27 @@ static bool is_one_of(struct flue_bytes code, const char *const *names)
 
 static bool judge(struct object_call *call)
 {
-    static const char *const held[] = {
-        "AuthenticationFailed", "AuthorizationFailure", "AuthorizationPermissionMismatch",
-        "AuthorizationProtocolMismatch", "AuthorizationResourceTypeMismatch",
-        "AuthorizationServiceMismatch", "AuthorizationSourceIPMismatch", "ContainerNotFound",
-        "ContainerBeingDeleted", "ContainerDisabled", "AccountIsDisabled", "AccountBeingCreated",
-        "InsufficientAccountPermissions", "NoAuthenticationInformation", "InvalidAuthenticationInfo",
-        "PublicAccessNotPermitted", "ResourceNotFound", NULL};
-    static const char *const later[] = {"InternalError", "OperationTimedOut", "Md5Mismatch",
-                                        "Crc64Mismatch", "InvalidBlockList", "InvalidBlobOrBlock",
-                                        NULL};
+    static const char *const held[] = {"AuthenticationFailed",
+                                       "AuthorizationFailure",
+                                       "AuthorizationPermissionMismatch",
+                                       "AuthorizationProtocolMismatch",
+                                       "AuthorizationResourceTypeMismatch",
+                                       "AuthorizationServiceMismatch",
+                                       "AuthorizationSourceIPMismatch",
+                                       "ContainerNotFound",
+                                       "ContainerBeingDeleted",
+                                       "ContainerDisabled",
+                                       "AccountIsDisabled",
+                                       "AccountBeingCreated",
+                                       "InsufficientAccountPermissions",
+                                       "NoAuthenticationInformation",
+                                       "InvalidAuthenticationInfo",
+                                       "PublicAccessNotPermitted",
+                                       "ResourceNotFound",
+                                       NULL};
+    static const char *const later[] = {
+        "InternalError",    "OperationTimedOut",  "Md5Mismatch", "Crc64Mismatch",
+        "InvalidBlockList", "InvalidBlobOrBlock", NULL};
     struct azure *azure = azure_of(call->store);
     struct flue_bytes code = flue_call_header(&call->http, "x-ms-error-code");
     unsigned status = call->http.status;
@@ -169,11 +182,9 @@ static bool judge(struct object_call *call)
         !flue_bytes_is(code, "ContainerNotFound"))
         return false; /* gone is gone */
     if (flue_bytes_is(code, "BlobAlreadyExists") ||
-        (put && status == 412 && call->op &&
-         call->op->request->create == FLUE_OBJECT_CREATE)) {
+        (put && status == 412 && call->op && call->op->request->create == FLUE_OBJECT_CREATE)) {
         call->existed = true;
-        flue_fail(&call->error, FLUE_REFUSED, "%s: the object exists already",
-                  call->store->label);
+        flue_fail(&call->error, FLUE_REFUSED, "%s: the object exists already", call->store->label);
         return false;
     }
     if (status == 429 || flue_bytes_is(code, "ServerBusy")) {
@@ -307,8 +318,8 @@ static enum flue_code take_account(struct azure *azure, const struct account *ac
     size_t from = (size_t)(found - url.data) + 3;
     host = flue_bytes_from(url, from);
     size_t slash = flue_bytes_find(host, '/');
-    struct flue_bytes base = slash == SIZE_MAX ? (struct flue_bytes){0}
-                                               : flue_bytes_from(host, slash);
+    struct flue_bytes base =
+        slash == SIZE_MAX ? (struct flue_bytes){0} : flue_bytes_from(host, slash);
     host = flue_bytes_first(host, slash == SIZE_MAX ? host.size : slash);
     while (base.size && base.data[base.size - 1] == '/')
         base.size--;
@@ -321,8 +332,7 @@ static enum flue_code take_account(struct azure *azure, const struct account *ac
     }
     uint8_t *key = flue_arena_alloc(&azure->arena, flue_base64_room(account->key.size));
     size_t size = 0;
-    azure->endpoint = flue_arena_string(&azure->arena,
-                                        flue_bytes_first(url, from + host.size));
+    azure->endpoint = flue_arena_string(&azure->arena, flue_bytes_first(url, from + host.size));
     azure->base = flue_arena_copy(&azure->arena, base);
     azure->account = flue_arena_string(&azure->arena, name);
     azure->sas = flue_arena_copy(&azure->arena, account->sas);
@@ -397,8 +407,8 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
     enum flue_code code = find_account(azure, &account, error);
     if (!code)
         code = take_account(azure, &account, error);
-    azure->tokens = !azure->key.size && !azure->sas.size &&
-                    config->auth.type != FLUE_AZURE_AUTH_ANONYMOUS;
+    azure->tokens =
+        !azure->key.size && !azure->sas.size && config->auth.type != FLUE_AZURE_AUTH_ANONYMOUS;
     if (!azure->tokens)
         azure->store.identity.renew = NULL;
     if (!code)
@@ -429,12 +439,13 @@ static enum flue_code from_url(const char *url, struct flue_arena *arena, void *
     for (size_t i = 0; i < parts.name.size; i++) {
         uint8_t c = parts.name.data[i];
         if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-')
-            return flue_fail(error, FLUE_INVALID, "the account of the URL has small letters and "
-                                                  "digits only");
+            return flue_fail(error, FLUE_INVALID,
+                             "the account of the URL has small letters and "
+                             "digits only");
     }
     if (parts.name.size && (!config->url || !*config->url))
-        config->url = flue_arena_printf(arena, "https://%.*s.blob.core.windows.net",
-                                        FLUE_PRI(parts.name));
+        config->url =
+            flue_arena_printf(arena, "https://%.*s.blob.core.windows.net", FLUE_PRI(parts.name));
     *prefix = slash == SIZE_MAX ? (struct flue_bytes){0} : flue_bytes_from(parts.rest, slash + 1);
     return FLUE_OK;
 }

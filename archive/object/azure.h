@@ -26,8 +26,8 @@ struct flue_azure_auth {
     const char *connection_string, *tenant_id, *client_id, *client_secret, *federated_token_file;
 };
 struct flue_azure_config {
-    const char *url; /* "https://account.blob.core.windows.net/"; may come with the connection
-                      * string or from AZURE_STORAGE_ACCOUNT instead */
+    const char *url;       /* "https://account.blob.core.windows.net/"; may come with the connection
+                            * string or from AZURE_STORAGE_ACCOUNT instead */
     const char *container; /* required */
     const char *access_tier; /* x-ms-access-tier: Hot, Cool, Cold, Archive; NULL: the account's */
     struct flue_azure_auth auth;

@@ -62,8 +62,7 @@ static void leave(struct object_op *op)
 
 static void commit(struct object_op *op)
 {
-    struct object_call *call =
-        object_call_new(op->store, op, "PUT", op->request->key, on_simple);
+    struct object_call *call = object_call_new(op->store, op, "PUT", op->request->key, on_simple);
     struct flue_buffer text;
     char id[ID_SIZE + 4];
     if (!call)
@@ -315,7 +314,7 @@ static void delete (struct object_op *op)
 
 void object_azure_begin(struct object_op *op)
 {
-    static void (*const kinds[OBJECT_KINDS])(struct object_op *op) = {put, get, list, delete};
+    static void (*const kinds[OBJECT_KINDS])(struct object_op * op) = {put, get, list, delete};
     if (op->kind != OBJECT_LIST && flue_bytes_find(op->request->key, '\\') != SIZE_MAX) {
         object_op_fail(op, FLUE_INVALID, "a key with \"\\\", which Azure takes for \"/\"");
         return;

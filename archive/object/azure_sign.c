@@ -22,8 +22,8 @@ static void add_fields(struct flue_buffer *out, const struct flue_azure_sign *si
         size_t at = count;
         if (!flue_bytes_starts_with(sign->headers[i].name, FLUE_BYTES("x-ms-")))
             continue;
-        for (; at > 0 && flue_bytes_compare(sign->headers[i].name,
-                                            sign->headers[order[at - 1]].name) < 0;
+        for (; at > 0 &&
+               flue_bytes_compare(sign->headers[i].name, sign->headers[order[at - 1]].name) < 0;
              at--)
             order[at] = order[at - 1];
         order[at] = (uint8_t)i;
@@ -46,8 +46,8 @@ static void add_resource(struct flue_buffer *out, const struct flue_azure_sign *
     flue_buffer_add(out, sign->path);
     for (size_t i = 0; i < count; i++) {
         size_t at = i;
-        for (; at > 0 &&
-               flue_bytes_compare(sign->query[i].name, sign->query[order[at - 1]].name) < 0;
+        for (;
+             at > 0 && flue_bytes_compare(sign->query[i].name, sign->query[order[at - 1]].name) < 0;
              at--)
             order[at] = order[at - 1];
         order[at] = (uint8_t)i;
@@ -64,10 +64,17 @@ enum flue_code flue_azure_sign(const struct flue_azure_sign *sign, struct flue_a
                                struct flue_bytes *text, struct flue_bytes *authorization,
                                struct flue_error *error)
 {
-    static const char *const slots[] = {"content-encoding", "content-language", "content-length",
-                                        "content-md5", "content-type", "date",
-                                        "if-modified-since", "if-match", "if-none-match",
-                                        "if-unmodified-since", "range"};
+    static const char *const slots[] = {"content-encoding",
+                                        "content-language",
+                                        "content-length",
+                                        "content-md5",
+                                        "content-type",
+                                        "date",
+                                        "if-modified-since",
+                                        "if-match",
+                                        "if-none-match",
+                                        "if-unmodified-since",
+                                        "range"};
     struct flue_buffer out;
     uint8_t mac[32];
     char encoded[48];

@@ -12,8 +12,8 @@
 
 struct flue_azure_sign {
     const char *account;
-    struct flue_bytes key;    /* decoded */
-    struct flue_bytes method, path; /* as sent, escaped */
+    struct flue_bytes key;             /* decoded */
+    struct flue_bytes method, path;    /* as sent, escaped */
     const struct flue_url_pair *query; /* not escaped; names in lower case */
     size_t query_count;
     const struct flue_header *headers; /* names in lower case */

@@ -76,9 +76,9 @@ enum flue_code flue_digest_make(const struct flue_slices *slices, unsigned which
     for (size_t i = 0; good && slices && i < slices->count; i++) {
         for (struct flue_bytes rest = slices->items[i]; good && rest.size;) {
             /* one of them alone needs no pieces */
-            struct flue_bytes b =
-                (which & (which - 1)) || rest.size > INT32_MAX ? flue_bytes_first(rest, PIECE)
-                                                               : rest;
+            struct flue_bytes b = (which & (which - 1)) || rest.size > INT32_MAX
+                                      ? flue_bytes_first(rest, PIECE)
+                                      : rest;
             if (sha256)
                 good &= EVP_DigestUpdate(sha256, b.data, b.size) == 1;
             if (sha1)

@@ -6,12 +6,12 @@
 #include "collector/base/block.h"
 
 enum { /* or'ed */
-    FLUE_DIGEST_SHA256 = 1,
-    FLUE_DIGEST_MD5 = 2,
-    FLUE_DIGEST_CRC32 = 4,
-    FLUE_DIGEST_CRC32C = 8,
-    FLUE_DIGEST_CRC64NVME = 16, /* Azure's CRC64 is the same one */
-    FLUE_DIGEST_SHA1 = 32
+       FLUE_DIGEST_SHA256 = 1,
+       FLUE_DIGEST_MD5 = 2,
+       FLUE_DIGEST_CRC32 = 4,
+       FLUE_DIGEST_CRC32C = 8,
+       FLUE_DIGEST_CRC64NVME = 16, /* Azure's CRC64 is the same one */
+       FLUE_DIGEST_SHA1 = 32
 };
 
 struct flue_digest {

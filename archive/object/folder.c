@@ -239,8 +239,9 @@ static void get(struct object_work *work)
         from = (uint64_t)request->offset;
     request->object_size = total;
     if (from > total || (from == total && from > 0)) {
-        flue_fail(&work->error, FLUE_INVALID, "%s: the range begins at %llu, behind the end at %llu",
-                  work->op->store->label, (unsigned long long)from, (unsigned long long)total);
+        flue_fail(&work->error, FLUE_INVALID,
+                  "%s: the range begins at %llu, behind the end at %llu", work->op->store->label,
+                  (unsigned long long)from, (unsigned long long)total);
     } else {
         uint64_t left = total - from;
         size = size && size < left ? size : left;
@@ -350,8 +351,8 @@ static bool enter(struct walk *walk, int fd, size_t key_size)
             continue;
         }
         entry.name = flue_arena_printf(arena, entry.folder ? "%s/" : "%s", found->d_name);
-        good = entry.name &&
-               FLUE_ARENA_PUSH(arena, level->entries, level->count, level->room, entry);
+        good =
+            entry.name && FLUE_ARENA_PUSH(arena, level->entries, level->count, level->room, entry);
     }
     if (dir)
         closedir(dir);
@@ -415,9 +416,8 @@ static bool visit(struct walk *walk, struct level *level, const struct entry *en
     }
     if (!flue_bytes_starts_with(key, prefix))
         return true;
-    size_t fold =
-        delimiter ? flue_bytes_find(flue_bytes_from(key, prefix.size), (uint8_t)delimiter)
-                  : SIZE_MAX;
+    size_t fold = delimiter ? flue_bytes_find(flue_bytes_from(key, prefix.size), (uint8_t)delimiter)
+                            : SIZE_MAX;
     if (fold != SIZE_MAX)
         return emit(walk, flue_bytes_first(key, prefix.size + fold + 1), true, -1, NULL);
     return emit(walk, key, false, level->fd, entry->name);
@@ -554,8 +554,9 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a store");
     if (!config->path || !*config->path || !mode_of(config->directory_permissions, &folder->mode)) {
         free(folder);
-        return flue_fail(error, FLUE_INVALID, "path is missing, or directory_permissions is no "
-                                              "octal mode");
+        return flue_fail(error, FLUE_INVALID,
+                         "path is missing, or directory_permissions is no "
+                         "octal mode");
     }
     folder->config = config;
     object_store_init(&folder->store, &driver, loop, metrics, "folder", config->path);
@@ -580,11 +581,11 @@ static enum flue_code from_url(const char *url, struct flue_arena *arena, void *
 }
 
 static const char *const schemes[] = {"file", NULL};
-const struct flue_object_vendor flue_object_folder = {
-    .name = "folder",
-    .schemes = schemes,
-    .config_size = sizeof(struct flue_folder_config),
-    .fields = flue_folder_fields,
-    .check = check,
-    .open = open_store,
-    .from_url = from_url};
+const struct flue_object_vendor flue_object_folder = {.name = "folder",
+                                                      .schemes = schemes,
+                                                      .config_size =
+                                                          sizeof(struct flue_folder_config),
+                                                      .fields = flue_folder_fields,
+                                                      .check = check,
+                                                      .open = open_store,
+                                                      .from_url = from_url};

@@ -82,8 +82,8 @@ static enum flue_code wrap(struct object_call *call, struct flue_error *error)
     struct flue_buffer text;
     char boundary[48], type[96];
     bool good = slices != NULL;
-    snprintf(boundary, sizeof boundary, "flue%016llx%016llx",
-             (unsigned long long)flue_random_u64(), (unsigned long long)flue_random_u64());
+    snprintf(boundary, sizeof boundary, "flue%016llx%016llx", (unsigned long long)flue_random_u64(),
+             (unsigned long long)flue_random_u64());
     flue_buffer_init(&text, 64 * 1024);
     if (call->probe == GCS_RELATED) {
         flue_buffer_printf(&text, "--%s\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n",
@@ -135,8 +135,8 @@ static enum flue_code prepare(struct object_call *call, struct flue_error *error
     if (failed)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a request");
     if (gcs->tokens) {
-        const char *line = flue_arena_printf(&call->arena, "Bearer %s",
-                                             gcs->store.identity.secret.token);
+        const char *line =
+            flue_arena_printf(&call->arena, "Bearer %s", gcs->store.identity.secret.token);
         if (!line)
             return flue_fail(error, FLUE_NO_MEMORY, "no memory for a request");
         object_call_send_field(call, "authorization", line);
@@ -196,8 +196,7 @@ static bool judge(struct object_call *call)
         code = status == 413 ? FLUE_TOO_LARGE : status == 416 ? FLUE_INVALID : FLUE_REFUSED;
     }
     flue_fail(&call->error, code, "%s answered HTTP %u %s%s%s", call->store->label, status,
-              reason ? object_printable(call, flue_bytes_of(reason)) : "",
-              message ? ": " : "",
+              reason ? object_printable(call, flue_bytes_of(reason)) : "", message ? ": " : "",
               message ? object_printable(call, flue_bytes_of(message)) : "");
     uint32_t asked = flue_call_retry_after_ms(&call->http);
     call->error.retry_after_ms = asked ? asked : wait_ms;
@@ -382,9 +381,8 @@ static void put(struct object_op *op)
 {
     const struct flue_object_request *request = op->request;
     bool large = request->body && request->body->total > OBJECT_SINGLE;
-    struct object_call *call =
-        object_call_new(op->store, op, "POST", (struct flue_bytes){0},
-                        large ? on_session_begun : on_put);
+    struct object_call *call = object_call_new(op->store, op, "POST", (struct flue_bytes){0},
+                                               large ? on_session_begun : on_put);
     if (!call)
         return;
     call->body = request->body;
@@ -484,8 +482,8 @@ static bool take_item(struct object_op *op, json_t *item, struct flue_object_lis
         return false;
     if (updated && object_iso_date(flue_bytes_of(updated), &seconds))
         out->modified = (int64_t)seconds;
-    out->key = flue_arena_copy(
-        &op->arena, flue_bytes(name, json_string_length(json_object_get(item, "name"))));
+    out->key = flue_arena_copy(&op->arena,
+                               flue_bytes(name, json_string_length(json_object_get(item, "name"))));
     return out->key.data != NULL;
 }
 
@@ -507,8 +505,8 @@ static void on_listed(struct object_call *call)
     json_array_foreach(json_object_get(root, "prefixes"), i, item)
     {
         listed = (struct flue_object_listed){.folder = true};
-        listed.key = flue_arena_copy(
-            &op->arena, flue_bytes(json_string_value(item), json_string_length(item)));
+        listed.key = flue_arena_copy(&op->arena,
+                                     flue_bytes(json_string_value(item), json_string_length(item)));
         good = good && listed.key.size;
         if (good && (!after.size || flue_bytes_compare(listed.key, after) > 0))
             good = FLUE_ARENA_PUSH(&op->arena, items, count, room, listed);
@@ -564,7 +562,7 @@ static void delete (struct object_op *op)
 
 static void begin(struct object_op *op)
 {
-    static void (*const kinds[OBJECT_KINDS])(struct object_op *op) = {put, get, list, delete};
+    static void (*const kinds[OBJECT_KINDS])(struct object_op * op) = {put, get, list, delete};
     kinds[op->kind](op);
 }
 
@@ -619,18 +617,17 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
     object_oauth_init(&gcs->oauth, &gcs->store.identity, object_google_plan, config);
     bool emulated = (!endpoint || !*endpoint) && emulator && *emulator;
     if (emulated)
-        endpoint = strstr(emulator, "://")
-                       ? emulator
-                       : flue_arena_printf(&gcs->arena, "http://%s", emulator);
+        endpoint = strstr(emulator, "://") ? emulator
+                                           : flue_arena_printf(&gcs->arena, "http://%s", emulator);
     else if (!endpoint || !*endpoint)
         endpoint = "https://storage.googleapis.com";
     /* An emulator knows no credentials, unless some are named for it. */
     gcs->tokens = !config->anonymous && (!emulated || config->credentials_file);
     if (!gcs->tokens)
         gcs->store.identity.renew = NULL;
-    enum flue_code code = endpoint ? object_client_new(loop, endpoint, &config->tls, &gcs->client,
-                                                       error)
-                                   : flue_fail(error, FLUE_NO_MEMORY, "no memory for a store");
+    enum flue_code code = endpoint
+                              ? object_client_new(loop, endpoint, &config->tls, &gcs->client, error)
+                              : flue_fail(error, FLUE_NO_MEMORY, "no memory for a store");
     if (code) {
         flue_object_store_destroy(&gcs->store);
         return code;

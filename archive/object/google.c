@@ -1,7 +1,7 @@
 /* google.c: where Google's tokens come from. See gcs.h and oauth.h. Runs on the pool.
  *
- * Sources: RFC 7523; google-auth compute_engine/_metadata.py (GCE_METADATA_HOST, the flavor header);
- * AIP-4117 for external_account. */
+ * Sources: RFC 7523; google-auth compute_engine/_metadata.py (GCE_METADATA_HOST, the flavor
+ * header); AIP-4117 for external_account. */
 #include "archive/object/aws.h"
 #include "archive/object/gcs.h"
 #include "archive/object/oauth.h"
@@ -119,12 +119,11 @@ static void external_account(struct object_oauth *oauth, json_t *root)
         return;
     }
     const struct flue_url_pair form[] = {
-        {FLUE_BYTES("grant_type"),
-         FLUE_BYTES("urn:ietf:params:oauth:grant-type:token-exchange")},
+        {FLUE_BYTES("grant_type"), FLUE_BYTES("urn:ietf:params:oauth:grant-type:token-exchange")},
         {FLUE_BYTES("audience"), flue_bytes_of(audience)},
-        {FLUE_BYTES("scope"),
-         oauth->impersonate ? FLUE_BYTES("https://www.googleapis.com/auth/cloud-platform")
-                            : FLUE_BYTES(SCOPE)},
+        {FLUE_BYTES("scope"), oauth->impersonate
+                                  ? FLUE_BYTES("https://www.googleapis.com/auth/cloud-platform")
+                                  : FLUE_BYTES(SCOPE)},
         {FLUE_BYTES("requested_token_type"),
          FLUE_BYTES("urn:ietf:params:oauth:token-type:access_token")},
         {FLUE_BYTES("subject_token"), token},
@@ -137,8 +136,8 @@ static void metadata_server(struct object_oauth *oauth)
     const char *host = environment("GCE_METADATA_HOST");
     oauth->via = "metadata server";
     oauth->metadata = true;
-    oauth->endpoint = flue_arena_printf(&oauth->arena, "http://%s",
-                                        host ? host : "metadata.google.internal");
+    oauth->endpoint =
+        flue_arena_printf(&oauth->arena, "http://%s", host ? host : "metadata.google.internal");
     oauth->path = FLUE_BYTES("/computeMetadata/v1/instance/service-accounts/default/token");
     object_ask_field(&oauth->ask, "metadata-flavor", FLUE_BYTES("Google"));
     if (!oauth->endpoint)

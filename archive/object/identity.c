@@ -133,7 +133,8 @@ void object_identity_renewed(struct object_identity *identity, const struct obje
         identity->not_before_ns = flue_monotonic_ns() + AGAIN_NS;
         if (!good)
             flue_fail(&identity->error, FLUE_NO_MEMORY, "no memory for credentials");
-        if (secret->ends && secret->ends <= now) { /* used all the same, and asked for again later */
+        if (secret->ends &&
+            secret->ends <= now) { /* used all the same, and asked for again later */
             flue_log(FLUE_WARN, "object store",
                      "the credentials that were handed out have ended already; using them",
                      FLUE_LOG_END);

@@ -37,11 +37,11 @@ struct object_identity {
 
     bool have;
     struct object_secret secret;
-    uint64_t version; /* counts up with every change */
+    uint64_t version;        /* counts up with every change */
     struct flue_arena arena; /* of `secret` */
     bool renewing, dropped;
-    uint64_t obtained;      /* wall clock, seconds */
-    uint64_t not_before_ns; /* monotonic: no other renewal until then */
+    uint64_t obtained;       /* wall clock, seconds */
+    uint64_t not_before_ns;  /* monotonic: no other renewal until then */
     struct flue_error error; /* of the last renewal */
     struct object_waiter *first, **last;
 };

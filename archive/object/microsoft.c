@@ -27,11 +27,10 @@ static void entra(struct object_oauth *oauth, const char *tenant, const char *cl
 {
     const char *authority = environment("AZURE_AUTHORITY_HOST");
     struct flue_buffer url;
-    struct flue_url_pair form[5] = {
-        {FLUE_BYTES("grant_type"), FLUE_BYTES("client_credentials")},
-        {FLUE_BYTES("client_id"), flue_bytes_of(client)},
-        {FLUE_BYTES("scope"), FLUE_BYTES(RESOURCE ".default")},
-        {FLUE_BYTES("client_secret"), flue_bytes_of(secret)}};
+    struct flue_url_pair form[5] = {{FLUE_BYTES("grant_type"), FLUE_BYTES("client_credentials")},
+                                    {FLUE_BYTES("client_id"), flue_bytes_of(client)},
+                                    {FLUE_BYTES("scope"), FLUE_BYTES(RESOURCE ".default")},
+                                    {FLUE_BYTES("client_secret"), flue_bytes_of(secret)}};
     if (!secret) {
         form[3] = (struct flue_url_pair){
             FLUE_BYTES("client_assertion_type"),
@@ -49,8 +48,8 @@ static void entra(struct object_oauth *oauth, const char *tenant, const char *cl
         flue_buffer_byte(&url, '/');
     flue_url_escape(&url, flue_bytes_of(tenant), false);
     flue_buffer_text(&url, "/oauth2/v2.0/token");
-    const char *copy = url.failed ? NULL : flue_arena_string(&oauth->arena,
-                                                             flue_buffer_bytes(&url));
+    const char *copy =
+        url.failed ? NULL : flue_arena_string(&oauth->arena, flue_buffer_bytes(&url));
     flue_buffer_destroy(&url);
     if (!copy || !object_oauth_url(oauth, copy))
         flue_fail(&oauth->error, FLUE_UNAVAILABLE, "AZURE_AUTHORITY_HOST is not a URL");
@@ -89,11 +88,14 @@ static void managed(struct object_oauth *oauth, const char *client)
     struct flue_buffer url;
     oauth->via = service ? "managed identity of App Service" : "managed identity";
     flue_buffer_init(&url, 8192);
-    flue_buffer_printf(&url, "%s%s?", service ? endpoint : host ? host : "http://169.254.169.254",
+    flue_buffer_printf(&url, "%s%s?",
+                       service ? endpoint
+                       : host  ? host
+                               : "http://169.254.169.254",
                        service ? "" : "/metadata/identity/oauth2/token");
     flue_url_query(&url, query, client ? 3 : 2);
-    const char *copy = url.failed ? NULL : flue_arena_string(&oauth->arena,
-                                                             flue_buffer_bytes(&url));
+    const char *copy =
+        url.failed ? NULL : flue_arena_string(&oauth->arena, flue_buffer_bytes(&url));
     flue_buffer_destroy(&url);
     if (!copy || !object_oauth_url(oauth, copy))
         flue_fail(&oauth->error, FLUE_UNAVAILABLE, "IDENTITY_ENDPOINT is not a URL");

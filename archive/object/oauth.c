@@ -30,8 +30,7 @@ void object_oauth_form(struct object_oauth *oauth, const struct flue_url_pair *p
     if (form.size)
         OPENSSL_cleanse(form.data, form.size);
     flue_buffer_destroy(&form);
-    object_ask_field(&oauth->ask, "content-type",
-                     FLUE_BYTES("application/x-www-form-urlencoded"));
+    object_ask_field(&oauth->ask, "content-type", FLUE_BYTES("application/x-www-form-urlencoded"));
 }
 
 /* A number, or a string that holds one (Azure). */

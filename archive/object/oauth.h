@@ -22,7 +22,7 @@ struct object_oauth {
     /* What to ask; set by the plan. */
     const char *endpoint, *method;
     struct flue_bytes path, body;
-    bool metadata; /* the answer must say Metadata-Flavor: Google */
+    bool metadata;           /* the answer must say Metadata-Flavor: Google */
     const char *impersonate; /* URL: a second step with the token of the first */
     /* The plan, on the pool: fills the above, fields included, or error. */
     void (*plan)(struct object_oauth *oauth);

@@ -40,7 +40,7 @@ struct flue_object_request {
     struct flue_object_store *store;
     struct flue_bytes key; /* borrowed until done */
     /* put */
-    const struct flue_slices *body; /* borrowed until done; checksummed on the way */
+    const struct flue_slices *body;              /* borrowed until done; checksummed on the way */
     const char *content_type, *content_encoding; /* NULL: none */
     enum flue_object_create create;
     /* get: `size` 0 means to the end; a negative offset counts from the end (offset -n, size n);
@@ -59,12 +59,12 @@ struct flue_object_request {
     /* The result. error.code FLUE_OK; FLUE_NOT_FOUND; or why not. Valid in done. */
     struct flue_error error;
     bool existed;
-    struct flue_block *data;   /* get; one reference is the caller's */
-    uint64_t object_size;      /* get: of the whole object */
+    struct flue_block *data;           /* get; one reference is the caller's */
+    uint64_t object_size;              /* get: of the whole object */
     struct flue_object_listed *listed; /* list; borrowed until done returns */
     size_t listed_count;
-    bool truncated; /* list: there are more, after the last key */
-    void *transport;       /* the store's own, as is the next */
+    bool truncated;  /* list: there are more, after the last key */
+    void *transport; /* the store's own, as is the next */
     struct flue_task task;
 };
 struct flue_object_listed {
@@ -84,10 +84,10 @@ void flue_object_store_destroy(struct flue_object_store *store); /* NULL: fine *
 
 /* One constant per vendor: what the exporters and `flue fetch` know of it. */
 struct flue_object_vendor {
-    const char *name;                   /* "s3", "gcs", "azure", "folder" */
-    const char *const *schemes;         /* of URLs for `flue fetch`: "s3", "gs", "az", "file" */
+    const char *name;           /* "s3", "gcs", "azure", "folder" */
+    const char *const *schemes; /* of URLs for `flue fetch`: "s3", "gs", "az", "file" */
     size_t config_size;
-    const struct flue_field *fields;    /* of its connection keys, see vendor headers */
+    const struct flue_field *fields; /* of its connection keys, see vendor headers */
     void (*check)(const void *config, struct flue_check *check);
     /* `config` must outlive the store; `metrics` may be NULL. On the loop's thread, or before the
      * loops run. No I/O: credentials are looked for with the first request. One store is one

@@ -112,8 +112,7 @@ static struct s3_host *find_host(struct object_s3 *s3, struct flue_error *error)
     }
     if (authority && !s3->path_style)
         authority = flue_arena_printf(&s3->arena, "%s.%s", config->s3_bucket, authority);
-    host->endpoint =
-        authority ? flue_arena_printf(&s3->arena, "%s://%s", scheme, authority) : NULL;
+    host->endpoint = authority ? flue_arena_printf(&s3->arena, "%s://%s", scheme, authority) : NULL;
     if (!host->endpoint) {
         flue_fail(error, FLUE_NO_MEMORY, "no memory for an endpoint");
         return NULL;
@@ -279,15 +278,19 @@ static bool is_one_of(struct flue_bytes code, const char *const *names)
 
 static bool take_region(struct object_call *call, const struct answer *answer)
 {
-    static const char *const codes[] = {"PermanentRedirect", "TemporaryRedirect", "Redirect",
+    static const char *const codes[] = {"PermanentRedirect",
+                                        "TemporaryRedirect",
+                                        "Redirect",
                                         "AuthorizationHeaderMalformed",
                                         "IllegalLocationConstraintException",
-                                        "InvalidRegionName", NULL};
+                                        "InvalidRegionName",
+                                        NULL};
     struct object_s3 *s3 = (struct object_s3 *)call->store;
     unsigned status = call->http.status;
     bool head = flue_bytes_is(call->http.method, "HEAD");
     bool moved = status == 301 || status == 302 || status == 307 || status == 308 ||
-                 is_one_of(answer->code, codes) || (head && status == 400);
+                 is_one_of(answer->code, codes) || (head && status == 400) ||
+                 call->probe == S3_PROBE_REGION; /* said to those who may not enter, too */
     struct flue_bytes region = flue_call_header(&call->http, "x-amz-bucket-region");
     if (!moved || call->region_tried)
         return false;
@@ -314,23 +317,53 @@ static bool take_region(struct object_call *call, const struct answer *answer)
 static enum flue_code code_of(const struct object_call *call, const struct answer *answer,
                               uint32_t *wait_ms)
 {
-    static const char *const slower[] = {"SlowDown", "Throttling", "ThrottlingException",
-                                         "ThrottledException", "RequestThrottled",
-                                         "RequestThrottledException", "TooManyRequestsException",
-                                         "RequestLimitExceeded", "BandwidthLimitExceeded",
-                                         "ReduceRequestRate", NULL};
-    static const char *const later[] = {
-        "RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "BadDigest",
-        "ConditionalRequestConflict", "OperationAborted", "XAmzContentSHA256Mismatch",
-        "InternalError", "ServiceUnavailable", "NoSuchUpload", "EntityTooSmall", "InvalidPart",
-        "InvalidPartOrder", "IncompleteBody", NULL};
+    static const char *const slower[] = {"SlowDown",
+                                         "Throttling",
+                                         "ThrottlingException",
+                                         "ThrottledException",
+                                         "RequestThrottled",
+                                         "RequestThrottledException",
+                                         "TooManyRequestsException",
+                                         "RequestLimitExceeded",
+                                         "BandwidthLimitExceeded",
+                                         "ReduceRequestRate",
+                                         NULL};
+    static const char *const later[] = {"RequestTimeout",
+                                        "RequestTimeoutException",
+                                        "PriorRequestNotComplete",
+                                        "BadDigest",
+                                        "ConditionalRequestConflict",
+                                        "OperationAborted",
+                                        "XAmzContentSHA256Mismatch",
+                                        "InternalError",
+                                        "ServiceUnavailable",
+                                        "NoSuchUpload",
+                                        "EntityTooSmall",
+                                        "InvalidPart",
+                                        "InvalidPartOrder",
+                                        "IncompleteBody",
+                                        NULL};
     /* Only an operator can mend these: what is to be written is kept. */
-    static const char *const held[] = {
-        "AccessDenied", "NoSuchBucket", "AllAccessDisabled", "AccountProblem", "InvalidAccessKeyId",
-        "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed",
-        "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidBucketName",
-        "AccessControlListNotSupported", "InvalidStorageClass", "KMS.DisabledException",
-        "KMS.NotFoundException", "InvalidSecurity", "NotSignedUp", "UserKeyMustBeSpecified", NULL};
+    static const char *const held[] = {"AccessDenied",
+                                       "NoSuchBucket",
+                                       "AllAccessDisabled",
+                                       "AccountProblem",
+                                       "InvalidAccessKeyId",
+                                       "SignatureDoesNotMatch",
+                                       "ExpiredToken",
+                                       "InvalidToken",
+                                       "RequestTimeTooSkewed",
+                                       "AuthorizationHeaderMalformed",
+                                       "PermanentRedirect",
+                                       "InvalidBucketName",
+                                       "AccessControlListNotSupported",
+                                       "InvalidStorageClass",
+                                       "KMS.DisabledException",
+                                       "KMS.NotFoundException",
+                                       "InvalidSecurity",
+                                       "NotSignedUp",
+                                       "UserKeyMustBeSpecified",
+                                       NULL};
     unsigned status = call->http.status;
     bool put = !call->op || call->op->kind == OBJECT_PUT;
     if (is_one_of(answer->code, slower) || status == 429) {
@@ -389,10 +422,11 @@ static bool without_condition(struct object_call *call, const struct answer *ans
 
 static bool judge(struct object_call *call)
 {
-    static const char *const renewed[] = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
-                                          "ExpiredTokenException", "TokenRefreshRequired", NULL};
-    static const char *const there[] = {"FileAlreadyExists", "ObjectAlreadyExists",
-                                        "FileImmutable", NULL}; /* Aliyun OSS, others */
+    static const char *const renewed[] = {"ExpiredToken",         "InvalidAccessKeyId",
+                                          "InvalidToken",         "ExpiredTokenException",
+                                          "TokenRefreshRequired", NULL};
+    static const char *const there[] = {"FileAlreadyExists", "ObjectAlreadyExists", "FileImmutable",
+                                        NULL}; /* Aliyun OSS, others */
     struct flue_object_store *store = call->store;
     unsigned status = call->http.status;
     struct answer answer;
@@ -492,9 +526,15 @@ static const struct object_driver driver = {.vendor = "s3",
 
 static void check(const void *raw, struct flue_check *check)
 {
-    static const char *const acls[] = {"private", "public-read", "public-read-write",
-                                       "authenticated-read", "aws-exec-read", "bucket-owner-read",
-                                       "bucket-owner-full-control", "", NULL};
+    static const char *const acls[] = {"private",
+                                       "public-read",
+                                       "public-read-write",
+                                       "authenticated-read",
+                                       "aws-exec-read",
+                                       "bucket-owner-read",
+                                       "bucket-owner-full-control",
+                                       "",
+                                       NULL};
     static const char *const encryptions[] = {"AES256", "aws:kms", "aws:kms:dsse", "", NULL};
     const struct flue_s3_config *config = raw;
     struct flue_error error;

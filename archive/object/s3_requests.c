@@ -24,8 +24,8 @@ static void object_fields(struct object_s3 *s3, struct object_call *call)
 {
     const struct flue_s3_config *config = s3->config;
     const struct flue_object_request *request = call->op->request;
-    object_call_field(call, "content-type", request->content_type ? request->content_type
-                                                                  : "application/octet-stream");
+    object_call_field(call, "content-type",
+                      request->content_type ? request->content_type : "application/octet-stream");
     object_call_field(call, "content-encoding", request->content_encoding);
     if (config->acl && strcmp(config->acl, "private") != 0)
         object_call_field(call, "x-amz-acl", config->acl);
@@ -95,8 +95,7 @@ static void on_created(struct object_call *call)
 
 static void create(struct object_op *op)
 {
-    struct object_call *call =
-        object_call_new(op->store, op, "POST", op->request->key, on_created);
+    struct object_call *call = object_call_new(op->store, op, "POST", op->request->key, on_created);
     if (!call)
         return;
     object_call_query(call, "uploads", (struct flue_bytes){0});
@@ -145,8 +144,7 @@ static void on_completed(struct object_call *call)
 {
     struct object_op *op = call->op;
     object_op_take(op, call);
-    if (!call->error.code &&
-        element(call, "CompleteMultipartUploadResult", "ETag").size == 0) {
+    if (!call->error.code && element(call, "CompleteMultipartUploadResult", "ETag").size == 0) {
         struct flue_bytes code = element(call, "Error", "Code");
         flue_fail(&op->request->error, FLUE_UNAVAILABLE,
                   "%s: CompleteMultipartUpload was answered 200 with %s%s", op->store->label,
@@ -372,6 +370,6 @@ static void delete (struct object_op *op)
 
 void object_s3_begin(struct object_op *op)
 {
-    static void (*const begin[OBJECT_KINDS])(struct object_op *op) = {put, get, list, delete};
+    static void (*const begin[OBJECT_KINDS])(struct object_op * op) = {put, get, list, delete};
     begin[op->kind](op);
 }

@@ -80,8 +80,8 @@ enum flue_code flue_sign_v4(const struct flue_sign_v4 *sign, struct flue_arena *
                          MOST_HEADERS);
     for (size_t i = 0; i < sign->header_count; i++) { /* by name, equal ones as they came */
         size_t at = i;
-        for (; at > 0 && flue_bytes_compare(sign->headers[i].name,
-                                            sign->headers[order[at - 1]].name) < 0;
+        for (; at > 0 &&
+               flue_bytes_compare(sign->headers[i].name, sign->headers[order[at - 1]].name) < 0;
              at--)
             order[at] = order[at - 1];
         order[at] = (uint8_t)i;
@@ -171,7 +171,7 @@ enum flue_code flue_sign_jwt(struct flue_bytes pem, const char *header, const ch
 {
     BIO *bio = BIO_new_mem_buf(pem.size ? pem.data : (const uint8_t *)"", (int)pem.size);
     /* an empty password: nobody is asked on a terminal */
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t)"") : NULL;
+    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)(uintptr_t) "") : NULL;
     BIO_free(bio);
     if (!key || EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA) {
         EVP_PKEY_free(key);

@@ -16,10 +16,10 @@
 
 struct flue_sign_v4 {
     const char *key_id, *secret, *region, *service;
-    uint64_t time;             /* seconds since 1970 */
+    uint64_t time; /* seconds since 1970 */
     struct flue_bytes method;
-    struct flue_bytes path;    /* escaped */
-    struct flue_bytes query;   /* as flue_url_query writes it, without "?" */
+    struct flue_bytes path;            /* escaped */
+    struct flue_bytes query;           /* as flue_url_query writes it, without "?" */
     const struct flue_header *headers; /* names lower-case; all are signed, `host` and x-amz-date
                                         * among them; at most 48 */
     size_t header_count;

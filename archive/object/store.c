@@ -22,11 +22,10 @@ static void count(struct object_op *op)
     if (!store->metrics)
         return;
     if (!store->counted[op->kind][code]) {
-        const struct flue_label labels[] = {
-            {"vendor", store->driver->vendor},
-            {"operation", kinds[op->kind]},
-            {"result", code ? flue_code_facts(code)->name : "ok"},
-            {NULL, NULL}};
+        const struct flue_label labels[] = {{"vendor", store->driver->vendor},
+                                            {"operation", kinds[op->kind]},
+                                            {"result", code ? flue_code_facts(code)->name : "ok"},
+                                            {NULL, NULL}};
         store->counted[op->kind][code] =
             flue_metric(store->metrics, FLUE_COUNTER, "exporter_object_requests",
                         "requests to object stores", labels);
@@ -164,8 +163,11 @@ static void op_begin(struct flue_object_request *request, enum object_kind kind)
         flue_loop_post(store->loop, &request->task);
         return;
     }
-    *op = (struct object_op){.request = request, .store = store, .kind = kind,
-                             .next = store->ops, .later = {.fire = on_op_later}};
+    *op = (struct object_op){.request = request,
+                             .store = store,
+                             .kind = kind,
+                             .next = store->ops,
+                             .later = {.fire = on_op_later}};
     if (store->ops)
         store->ops->previous = op;
     store->ops = op;
@@ -372,8 +374,7 @@ void object_call_send_field(struct object_call *call, const char *name, const ch
         starve(call);
         return;
     }
-    call->sent[call->sent_count++] =
-        (struct flue_header){flue_bytes_of(name), flue_bytes_of(copy)};
+    call->sent[call->sent_count++] = (struct flue_header){flue_bytes_of(name), flue_bytes_of(copy)};
 }
 
 static void call_send(struct object_call *call)
@@ -393,8 +394,8 @@ static void call_send(struct object_call *call)
     }
     call->http.headers = call->sent;
     call->http.header_count = call->sent_count;
-    call->http.deadline_ns = call->op ? call->op->request->deadline_ns
-                                      : flue_monotonic_ns() + 10 * OBJECT_SECOND;
+    call->http.deadline_ns =
+        call->op ? call->op->request->deadline_ns : flue_monotonic_ns() + 10 * OBJECT_SECOND;
     call->http.done = on_answer;
     call->http.user = call;
     call->state = OBJECT_SENT;
@@ -580,8 +581,7 @@ bool object_take_date(struct object_call *call)
         return false;
     store->skew += apart;
     flue_log(FLUE_WARN, "object store", "the clocks differ; the store's is used for signatures",
-             FLUE_S("store", store->label), FLUE_I("store_is_ahead_s", store->skew),
-             FLUE_LOG_END);
+             FLUE_S("store", store->label), FLUE_I("store_is_ahead_s", store->skew), FLUE_LOG_END);
     return true;
 }
 
@@ -609,8 +609,7 @@ bool object_content_range(struct flue_bytes text, uint64_t *from, uint64_t *tota
     text = flue_bytes_first(text, slash);
     size_t dash = flue_bytes_find(text, '-');
     return dash != SIZE_MAX && flue_parse_u64(flue_bytes_first(text, dash), from) &&
-           flue_parse_u64(flue_bytes_from(text, dash + 1), &to) && *from <= to &&
-           to < *total;
+           flue_parse_u64(flue_bytes_from(text, dash + 1), &to) && *from <= to && to < *total;
 }
 
 /* ---- one store ------------------------------------------------------------------------------ */
@@ -629,8 +628,8 @@ void object_store_init(struct flue_object_store *store, const struct object_driv
 }
 
 enum flue_code object_client_new(struct flue_loop *loop, const char *endpoint,
-                                 const struct flue_tls_client_config *tls,
-                                 struct flue_client **out, struct flue_error *error)
+                                 const struct flue_tls_client_config *tls, struct flue_client **out,
+                                 struct flue_error *error)
 {
     struct flue_client_config config = {.endpoint = endpoint,
                                         .tls = *tls,

@@ -19,12 +19,12 @@
 #include "archive/object/object.h"
 #include "collector/base/clock.h"
 
-#define OBJECT_SECOND UINT64_C(1000000000)
-#define OBJECT_SINGLE (100u * 1024 * 1024) /* larger bodies go up in parts */
-#define OBJECT_PART   (16u * 1024 * 1024)
-#define OBJECT_INLINE (256u * 1024) /* larger bodies are digested on the pool */
-#define OBJECT_PAIRS  16
-#define OBJECT_FIELDS 32
+#define OBJECT_SECOND  UINT64_C(1000000000)
+#define OBJECT_SINGLE  (100u * 1024 * 1024) /* larger bodies go up in parts */
+#define OBJECT_PART    (16u * 1024 * 1024)
+#define OBJECT_INLINE  (256u * 1024) /* larger bodies are digested on the pool */
+#define OBJECT_PAIRS   16
+#define OBJECT_FIELDS  32
 #define OBJECT_HELD_MS 30000u /* what only an operator can mend: how long to wait */
 
 enum object_kind { OBJECT_PUT, OBJECT_GET, OBJECT_LIST, OBJECT_DELETE, OBJECT_KINDS };
@@ -39,7 +39,7 @@ struct object_op {
     struct flue_arena arena; /* as long as the op */
     unsigned calls;          /* not done */
     bool cancelled, finished, delivered;
-    struct flue_timer later; /* done is never called from within */
+    struct flue_timer later;      /* done is never called from within */
     struct object_upload *upload; /* of a body in parts; in arena */
     void *own;                    /* the vendor's; in arena */
 };
@@ -68,7 +68,7 @@ struct object_call {
     enum { OBJECT_NEW, OBJECT_DIGESTING, OBJECT_WAITING, OBJECT_SENT, OBJECT_DONE } state;
     bool cancelled;
     bool skew_tried, region_tried, identity_tried, condition_tried;
-    int probe; /* the vendor's: another request goes first */
+    int probe;                 /* the vendor's: another request goes first */
     uint64_t identity_version; /* credentials it was signed with */
     struct flue_timer later;
     struct object_waiter waiter;
@@ -89,7 +89,7 @@ struct object_driver {
     enum flue_code (*prepare)(struct object_call *call, struct flue_error *error);
     /* http.error is FLUE_OK and an answer is there: fills call->error; true: prepare again. */
     bool (*judge)(struct object_call *call);
-    void (*destroy)(struct flue_object_store *store); /* after all calls: clients, itself */
+    void (*destroy)(struct flue_object_store *store);    /* after all calls: clients, itself */
     void (*disconnect)(struct flue_object_store *store); /* clients: open calls are cancelled */
 };
 
@@ -155,8 +155,8 @@ void object_store_init(struct flue_object_store *store, const struct object_driv
                        struct flue_loop *loop, struct flue_metrics *metrics, const char *what,
                        const char *name);
 enum flue_code object_client_new(struct flue_loop *loop, const char *endpoint,
-                                 const struct flue_tls_client_config *tls,
-                                 struct flue_client **out, struct flue_error *error);
+                                 const struct flue_tls_client_config *tls, struct flue_client **out,
+                                 struct flue_error *error);
 /* Key of a put, get or delete: 1 to 1024 bytes of UTF-8 without NUL. */
 enum flue_code object_key_check(struct flue_bytes key, struct flue_error *error);
 

@@ -33,8 +33,7 @@ static bool cut(struct object_op *op, unsigned part, struct flue_slices *out)
 static void send_part(struct object_op *op, unsigned part)
 {
     struct object_upload *upload = op->upload;
-    struct object_call *call =
-        object_call_new(op->store, op, "PUT", op->request->key, on_part);
+    struct object_call *call = object_call_new(op->store, op, "PUT", op->request->key, on_part);
     if (!call) {
         upload->failed = true;
         return;
@@ -110,10 +109,8 @@ void object_upload_start(struct object_op *op, const struct object_upload_driver
         size *= 2;
     size_t parts = (total + size - 1) / size;
     if (upload) {
-        *upload = (struct object_upload){.driver = driver,
-                                         .parts = (unsigned)parts,
-                                         .part_size = size,
-                                         .digests = digests};
+        *upload = (struct object_upload){
+            .driver = driver, .parts = (unsigned)parts, .part_size = size, .digests = digests};
         upload->bodies = flue_arena_zalloc(&op->arena, parts, sizeof *upload->bodies);
         upload->etags = flue_arena_zalloc(&op->arena, parts, sizeof *upload->etags);
         upload->tries = flue_arena_zalloc(&op->arena, parts, 1);

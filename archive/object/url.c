@@ -69,8 +69,9 @@ enum flue_code object_url_read(const char *url, const char *scheme, const struct
     struct flue_bytes name = flue_bytes_first(rest, slash == SIZE_MAX ? rest.size : slash);
     rest = slash == SIZE_MAX ? (struct flue_bytes){0} : flue_bytes_from(rest, slash + 1);
     if (!flue_url_unescape(name, arena, &out->name) || !flue_url_unescape(rest, arena, &out->rest))
-        return flue_fail(error, FLUE_INVALID, "a \"%%\" in the URL is not followed by two hex "
-                                              "digits");
+        return flue_fail(error, FLUE_INVALID,
+                         "a \"%%\" in the URL is not followed by two hex "
+                         "digits");
     while (query.size) {
         size_t end = flue_bytes_find(query, '&');
         struct flue_bytes pair = flue_bytes_first(query, end == SIZE_MAX ? query.size : end);
@@ -85,12 +86,13 @@ enum flue_code object_url_read(const char *url, const char *scheme, const struct
             key = FLUE_BYTES("s3_force_path_style");
         if (flue_bytes_find(value, 0) != SIZE_MAX ||
             !assign(fields, config, key, (const char *)value.data, &inner))
-            return flue_fail(error, FLUE_INVALID, "%s",
-                             inner.code ? inner.text
-                                        : flue_arena_printf(
-                                              arena, "the URL's query has \"%s\", which %s:// does "
-                                                     "not know",
-                                              flue_printable(key, text, sizeof text), scheme));
+            return flue_fail(
+                error, FLUE_INVALID, "%s",
+                inner.code ? inner.text
+                           : flue_arena_printf(arena,
+                                               "the URL's query has \"%s\", which %s:// does "
+                                               "not know",
+                                               flue_printable(key, text, sizeof text), scheme));
     }
     return FLUE_OK;
 }

@@ -21,7 +21,7 @@ struct flue_xml {
     unsigned depth;
     struct flue_bytes name, text;
     struct flue_bytes attributes; /* after OPEN: as they stand in the tag */
-    const char *wrong; /* after BAD */
+    const char *wrong;            /* after BAD */
     /* its own */
     bool leaf, empty, begun, ended;
     uint8_t *data;

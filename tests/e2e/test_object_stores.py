@@ -202,6 +202,29 @@ def test_s3_checksums(tool, versitygw, tmp_path, checksum):
     assert tool.good(url, "get", f"sums/{checksum}", env=S3ENV) == source.read_bytes()
 
 
+def test_s3_over_tls(tool, tmp_path):
+    port = free_port()
+    (tmp_path / "data/bucket").mkdir(parents=True)
+    (tmp_path / "iam").mkdir()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "k.pem", "-out",
+                    tmp_path / "c.pem", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    process = serve([BIN / "versitygw", "--port", f"127.0.0.1:{port}", "--region", REGION, "--iam-dir",
+                     tmp_path / "iam", "--cert", tmp_path / "c.pem", "--key", tmp_path / "k.pem", "--quiet", "posix",
+                     tmp_path / "data"], f"http://127.0.0.1:{port}/", tmp_path,
+                    {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET})
+    try:
+        source = body(tmp_path / "x", 400_000)
+        url = f"s3://bucket/?endpoint=https://127.0.0.1:{port}&tls.ca_file={tmp_path}/c.pem"
+        for checksum in ("none", "crc32c", "crc64nvme"):  # the last two leave the payload unsigned
+            tool.good(url + f"&checksum={checksum}", "put", checksum, source, env=S3ENV)
+            assert (tmp_path / "data/bucket" / checksum).read_bytes() == source.read_bytes()
+        code, _, _, text = tool.bad(f"s3://bucket/?endpoint=https://127.0.0.1:{port}", "put", "a", source, env=S3ENV)
+        assert code == "unavailable" and "ca_file" in text
+    finally:
+        stop(process)
+
+
 @pytest.mark.slow
 def test_s3_large_objects_go_up_in_parts(tool, versitygw):
     url, data = versitygw
@@ -473,7 +496,8 @@ def test_s3_redirects(tool, s3, tmp_path):
     source = body(tmp_path / "x")
     for first in ([(301, {"x-amz-bucket-region": "eu-west-1"}, b"")],
                   [error(307, "TemporaryRedirect", extra="<Region>eu-west-1</Region>")],
-                  [error(301, "PermanentRedirect"), (301, {"x-amz-bucket-region": "eu-west-1"}, b"")]):
+                  [error(301, "PermanentRedirect"), (301, {"x-amz-bucket-region": "eu-west-1"}, b"")],
+                  [error(301, "PermanentRedirect"), (403, {"x-amz-bucket-region": "eu-west-1"}, b"")]):
         store = s3(region="eu-west-1")
         store.script = list(first)
         tool.good(store.endpoint, "put", "a", source, env=S3ENV)

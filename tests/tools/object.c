@@ -85,8 +85,11 @@ static void on_bench(struct flue_object_request *request)
     struct work *work = request->user;
     if (request->error.code)
         work->error = request->error;
-    struct flue_object_request again = {.store = store, .key = request->key, .body = request->body,
-                                        .done = on_bench, .user = work,
+    struct flue_object_request again = {.store = store,
+                                        .key = request->key,
+                                        .body = request->body,
+                                        .done = on_bench,
+                                        .user = work,
                                         .deadline_ns = request->deadline_ns};
     if (work->left && !work->error.code) {
         work->left--;
@@ -171,12 +174,12 @@ static int run(int count, char **words)
     struct work *work = calloc(1, sizeof *work);
     const char *verb = words[0];
     work->verb = verb;
-    work->request = (struct flue_object_request){
-        .store = store,
-        .key = unescape(count > 1 ? words[1] : ""),
-        .deadline_ns = flue_monotonic_ns() + timeout_s * UINT64_C(1000000000),
-        .done = on_done,
-        .user = work};
+    work->request = (struct flue_object_request){.store = store,
+                                                 .key = unescape(count > 1 ? words[1] : ""),
+                                                 .deadline_ns = flue_monotonic_ns() +
+                                                                timeout_s * UINT64_C(1000000000),
+                                                 .done = on_done,
+                                                 .user = work};
     bool bench = strcmp(verb, "bench") == 0;
     if (strcmp(verb, "put") == 0) {
         read_body(work, words[2]);
@@ -268,8 +271,8 @@ int main(int count, char **words)
     if (yaml) {
         struct flue_check check;
         flue_check_init(&check, &arena);
-        opening.config = flue_bind_yaml(&check, yaml, opening.vendor->fields,
-                                        opening.vendor->config_size);
+        opening.config =
+            flue_bind_yaml(&check, yaml, opening.vendor->fields, opening.vendor->config_size);
         if (opening.config)
             opening.vendor->check(opening.config, &check);
         for (size_t i = 0; i < check.count; i++)

@@ -45,7 +45,8 @@ static const char *signature(const struct flue_sign_v4 *sign)
     return strstr(text, "Signature=") + 10;
 }
 
-/* ---- Amazon's test suite: key AKIDEXAMPLE, us-east-1, "service", 2015-08-30T12:36:00Z ----------- */
+/* ---- Amazon's test suite: key AKIDEXAMPLE, us-east-1, "service", 2015-08-30T12:36:00Z -----------
+ */
 
 static struct flue_sign_v4 suite(const struct flue_header *headers, size_t count)
 {
@@ -93,7 +94,8 @@ static void headers_are_trimmed_joined_and_sorted(void **state)
                         "host;my-header1;my-header2;x-amz-date\n" EMPTY);
 }
 
-/* ---- the examples of S3's page, 2013-05-24 ------------------------------------------------------ */
+/* ---- the examples of S3's page, 2013-05-24 ------------------------------------------------------
+ */
 
 static struct flue_sign_v4 page(const struct flue_header *headers, size_t count)
 {
@@ -130,10 +132,11 @@ static void s3_put(void **state)
     assert_int_equal(flue_digest_make(&slices, FLUE_DIGEST_SHA256, &digest, NULL), FLUE_OK);
     flue_hex(flue_bytes(digest.sha256, 32), hex);
     assert_memory_equal(hex, "44ce7dd6", 8);
-    const struct flue_header headers[] = {
-        HOST, H("date", "Fri, 24 May 2013 00:00:00 GMT"),
-        {FLUE_BYTES("x-amz-content-sha256"), flue_bytes(hex, 64)}, DATE,
-        H("x-amz-storage-class", "REDUCED_REDUNDANCY")};
+    const struct flue_header headers[] = {HOST,
+                                          H("date", "Fri, 24 May 2013 00:00:00 GMT"),
+                                          {FLUE_BYTES("x-amz-content-sha256"), flue_bytes(hex, 64)},
+                                          DATE,
+                                          H("x-amz-storage-class", "REDUCED_REDUNDANCY")};
     struct flue_buffer path;
     flue_buffer_init(&path, 100);
     flue_url_escape(&path, FLUE_BYTES("/test$file.text"), true);
@@ -217,11 +220,13 @@ static void too_many_headers_are_an_error(void **state)
     assert_int_equal(flue_sign_v4(&sign, &arena, &authorization, NULL, NULL), FLUE_OK);
 }
 
-/* ---- escaping --------------------------------------------------------------------------------- */
+/* ---- escaping ---------------------------------------------------------------------------------
+ */
 
 static void every_byte_is_escaped_or_stays(void **state)
 {
-    static const char stays[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~";
+    static const char stays[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~";
     for (unsigned c = 0; c < 256; c++) {
         const uint8_t byte = (uint8_t)c;
         char want[4];
@@ -248,13 +253,12 @@ static void every_byte_is_escaped_or_stays(void **state)
 
 static void queries_are_sorted_as_escaped(void **state)
 {
-    const struct flue_url_pair pairs[] = {H("Param-3", "V3"), H("Param", "V2"), H("%", "x"),
+    const struct flue_url_pair pairs[] = {H("Param-3", "V3"), H("Param", "V2"),  H("%", "x"),
                                           H("Param", "V1"),   H("a", "b c+d/e"), H("uploads", "")};
     struct flue_buffer out;
     flue_buffer_init(&out, 1000);
     flue_url_query(&out, pairs, 6);
-    assert_string_equal(out.data,
-                        "%25=x&Param=V1&Param=V2&Param-3=V3&a=b%20c%2Bd%2Fe&uploads=");
+    assert_string_equal(out.data, "%25=x&Param=V1&Param=V2&Param-3=V3&a=b%20c%2Bd%2Fe&uploads=");
     flue_buffer_destroy(&out);
     struct flue_url_pair many[25] = {{{0}, {0}}};
     flue_buffer_init(&out, 1000);
@@ -263,7 +267,8 @@ static void queries_are_sorted_as_escaped(void **state)
     flue_buffer_destroy(&out);
 }
 
-/* ---- digests ---------------------------------------------------------------------------------- */
+/* ---- digests ----------------------------------------------------------------------------------
+ */
 
 static void digests_of_slices(void **state)
 {
@@ -288,8 +293,8 @@ static void digests_of_slices(void **state)
                 uint8_t own[32]; /* OpenSSL's own, in one piece */
                 EVP_Digest("123456789", 9, own, NULL,
                            known[i].which == FLUE_DIGEST_SHA1 ? EVP_sha1() : EVP_sha256(), NULL);
-                flue_base64_encode(
-                    flue_bytes(own, known[i].which == FLUE_DIGEST_SHA1 ? 20 : 32), text);
+                flue_base64_encode(flue_bytes(own, known[i].which == FLUE_DIGEST_SHA1 ? 20 : 32),
+                                   text);
                 char other[48];
                 flue_digest_base64(&all, known[i].which, other);
                 assert_memory_equal(other, text, strlen(other));
@@ -306,8 +311,8 @@ static void digests_of_slices(void **state)
     uint8_t *large = malloc(100003);
     for (size_t i = 0; i < 100003; i++)
         large[i] = (uint8_t)(i * 31 >> 3);
-    struct flue_bytes whole = flue_bytes(large, 100003), parts[2] = {flue_bytes(large, 3),
-                                                                     flue_bytes(large + 3, 100000)};
+    struct flue_bytes whole = flue_bytes(large, 100003),
+                      parts[2] = {flue_bytes(large, 3), flue_bytes(large + 3, 100000)};
     struct flue_slices a = {.items = &whole, .count = 1}, b = {.items = parts, .count = 2};
     flue_digest_make(&a, FLUE_DIGEST_CRC64NVME, &one, NULL);
     flue_digest_make(&b, 63, &all, NULL);
@@ -319,14 +324,18 @@ static void digests_of_slices(void **state)
     assert_string_equal(hex, EMPTY);
 }
 
-/* ---- Azure ------------------------------------------------------------------------------------ */
+/* ---- Azure ------------------------------------------------------------------------------------
+ */
 
 static void azure_string_to_sign(void **state)
 {
-    const struct flue_header headers[] = {
-        H("x-ms-version", "2021-12-02"), H("x-ms-date", "Sat, 21 Nov 2026 11:00:00 GMT"),
-        H("x-ms-blob-type", " BlockBlob "), H("content-type", "text/plain"),
-        H("range", "bytes=0-9"), H("if-none-match", "*"), H("host", "ignored")};
+    const struct flue_header headers[] = {H("x-ms-version", "2021-12-02"),
+                                          H("x-ms-date", "Sat, 21 Nov 2026 11:00:00 GMT"),
+                                          H("x-ms-blob-type", " BlockBlob "),
+                                          H("content-type", "text/plain"),
+                                          H("range", "bytes=0-9"),
+                                          H("if-none-match", "*"),
+                                          H("host", "ignored")};
     const struct flue_url_pair query[] = {H("restype", "container"), H("comp", "list"),
                                           H("prefix", "a/b c")};
     struct flue_azure_sign sign = {.account = "acc",
@@ -352,7 +361,8 @@ static void azure_string_to_sign(void **state)
     assert_memory_equal(text.data, "PUT\n\n\n\n\n", 8);
 }
 
-/* ---- JWT -------------------------------------------------------------------------------------- */
+/* ---- JWT --------------------------------------------------------------------------------------
+ */
 
 static void jwt_is_verified_by_its_public_key(void **state)
 {
@@ -363,8 +373,8 @@ static void jwt_is_verified_by_its_public_key(void **state)
     long size = BIO_get_mem_data(bio, &pem);
     struct flue_bytes jwt;
     struct flue_error error;
-    assert_int_equal(flue_sign_jwt(flue_bytes(pem, (size_t)size), "{\"alg\":\"RS256\"}", "{\"a\":1}",
-                                   &arena, &jwt, &error),
+    assert_int_equal(flue_sign_jwt(flue_bytes(pem, (size_t)size), "{\"alg\":\"RS256\"}",
+                                   "{\"a\":1}", &arena, &jwt, &error),
                      FLUE_OK);
     size_t dot = (size_t)((const uint8_t *)memrchr(jwt.data, '.', jwt.size) - jwt.data);
     uint8_t mac[1024];
@@ -376,14 +386,15 @@ static void jwt_is_verified_by_its_public_key(void **state)
     assert_memory_equal(jwt.data, "eyJhbGciOiJSUzI1NiJ9.eyJhIjoxfQ.", 32);
     EVP_MD_CTX_free(context);
     for (long cut = 0; cut < size - 30; cut += 97) /* a key that is cut off is refused */
-        assert_int_equal(flue_sign_jwt(flue_bytes(pem, (size_t)cut), "{}", "{}", &arena, &jwt,
-                                       &error),
-                         FLUE_INVALID);
+        assert_int_equal(
+            flue_sign_jwt(flue_bytes(pem, (size_t)cut), "{}", "{}", &arena, &jwt, &error),
+            FLUE_INVALID);
     BIO_free(bio);
     EVP_PKEY_free(key);
 }
 
-/* ---- answers of credential services ------------------------------------------------------------- */
+/* ---- answers of credential services -------------------------------------------------------------
+ */
 
 static void json_of_metadata_services(void **state)
 {
@@ -435,10 +446,11 @@ static void xml_of_sts(void **state)
 
 static void plain_http_to_local_addresses_only(void **state)
 {
-    static const char *const good[] = {"127.0.0.1", "127.9.9.9", "localhost", "169.254.170.2",
-                                       "169.254.170.23", "[fd00:ec2::23]", "[::1]"};
+    static const char *const good[] = {"127.0.0.1",     "127.9.9.9",      "localhost",
+                                       "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]",
+                                       "[::1]"};
     static const char *const bad[] = {"127.evil.example", "169.254.169.254", "10.0.0.1", "",
-                                      "localhost.evil", "1127.0.0.1"};
+                                      "localhost.evil",   "1127.0.0.1"};
     for (size_t i = 0; i < 7; i++)
         assert_true(object_aws_plain_allowed(flue_bytes_of(good[i])));
     for (size_t i = 0; i < 6; i++)
@@ -472,7 +484,8 @@ static void ini_files(void **state)
     flue_buffer_destroy(&many);
 }
 
-/* ---- XML -------------------------------------------------------------------------------------- */
+/* ---- XML --------------------------------------------------------------------------------------
+ */
 
 static enum flue_xml_event to_end(struct flue_bytes in, struct flue_xml *xml)
 {
@@ -496,8 +509,7 @@ static void xml_text_and_entities(void **state)
             assert_true(flue_bytes_is(xml.attributes, " x=\"1\" y='>'>"));
         if (event != FLUE_XML_CLOSE)
             continue;
-        if (flue_xml_closed(&xml, "a", "b") &&
-            flue_bytes_is(xml.text, "<A\xe2\x82\xac&<&> "))
+        if (flue_xml_closed(&xml, "a", "b") && flue_bytes_is(xml.text, "<A\xe2\x82\xac&<&> "))
             seen |= 1;
         if (flue_xml_closed(&xml, "a", "c") && xml.text.size == 0)
             seen |= 2;
@@ -517,12 +529,35 @@ static void xml_text_and_entities(void **state)
 
 static void xml_that_is_refused(void **state)
 {
-    static const char *const bad[] = {
-        "", " ", "x", "<a>", "<a></b>", "<a></a><b></b>", "<a></a>x", "<!DOCTYPE a><a></a>",
-        "<a>&nope;</a>", "<a>&#0;</a>", "<a>&#xD800;</a>", "<a>&#x110000;</a>", "<a>&#;</a>",
-        "<a>&#x;</a>", "<a>&</a>", "<a>&lt</a>", "<a b></a>", "<a b=c></a>", "<a b='<'></a>",
-        "<a b='1'c='2'></a>", "<a\x01></a>", "<a>\x01</a>", "< a></a>", "</a>", "<a/></a>",
-        "<a><![CDATA[x</a>", "<a><!-- x</a>", "<a><?x</a>", "<a>&#99999999999;</a>"};
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "x",
+                                      "<a>",
+                                      "<a></b>",
+                                      "<a></a><b></b>",
+                                      "<a></a>x",
+                                      "<!DOCTYPE a><a></a>",
+                                      "<a>&nope;</a>",
+                                      "<a>&#0;</a>",
+                                      "<a>&#xD800;</a>",
+                                      "<a>&#x110000;</a>",
+                                      "<a>&#;</a>",
+                                      "<a>&#x;</a>",
+                                      "<a>&</a>",
+                                      "<a>&lt</a>",
+                                      "<a b></a>",
+                                      "<a b=c></a>",
+                                      "<a b='<'></a>",
+                                      "<a b='1'c='2'></a>",
+                                      "<a\x01></a>",
+                                      "<a>\x01</a>",
+                                      "< a></a>",
+                                      "</a>",
+                                      "<a/></a>",
+                                      "<a><![CDATA[x</a>",
+                                      "<a><!-- x</a>",
+                                      "<a><?x</a>",
+                                      "<a>&#99999999999;</a>"};
     struct flue_xml xml;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (to_end(flue_bytes_of(bad[i]), &xml) != FLUE_XML_BAD)
@@ -543,9 +578,9 @@ static void xml_that_is_refused(void **state)
 /* Any bytes end in END or BAD, within their own bounds (the sanitizers look). */
 static void xml_of_noise(void **state)
 {
-    static const char *const pieces[] = {"<a>", "</a>", "<", ">", "&lt;", "&#6", ";", "x", "<b/>",
-                                         "<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", " c='", "'",
-                                         "\"", "=", "\x80", "<!"};
+    static const char *const pieces[] = {"<a>", "</a>", "<",    ">",   "&lt;",      "&#6",  ";",
+                                         "x",   "<b/>", "<!--", "-->", "<![CDATA[", "]]>",  "<?",
+                                         "?>",  " c='", "'",    "\"",  "=",         "\x80", "<!"};
     uint64_t random = 88172645463325252u;
     for (unsigned round = 0; round < 20000; round++) {
         char text[160];
@@ -577,7 +612,8 @@ static void xml_is_escaped(void **state)
     flue_buffer_destroy(&out);
 }
 
-/* ---- times and ranges --------------------------------------------------------------------------- */
+/* ---- times and ranges ---------------------------------------------------------------------------
+ */
 
 static void times_and_ranges(void **state)
 {
@@ -594,8 +630,13 @@ static void times_and_ranges(void **state)
     assert_false(object_http_date(FLUE_BYTES("now"), &seconds));
     assert_true(object_content_range(FLUE_BYTES("bytes 5-9/100"), &from, &total));
     assert_true(from == 5 && total == 100);
-    static const char *const bad[] = {"bytes 5-9/*", "bytes */100", "bytes 9-5/100",
-                                      "bytes 5-100/100", "5-9/100", "bytes 5/100", ""};
+    static const char *const bad[] = {"bytes 5-9/*",
+                                      "bytes */100",
+                                      "bytes 9-5/100",
+                                      "bytes 5-100/100",
+                                      "5-9/100",
+                                      "bytes 5/100",
+                                      ""};
     for (size_t i = 0; i < 7; i++)
         assert_false(object_content_range(flue_bytes_of(bad[i]), &from, &total));
 }

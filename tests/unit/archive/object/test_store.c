@@ -21,10 +21,12 @@
 
 static struct flue_loops *loops;
 static struct flue_loop *loop;
+static struct flue_metrics *metrics;
 
 static int setup(void **state)
 {
     struct flue_error error;
+    metrics = flue_metrics_new("flue_");
     assert_int_equal(flue_loops_new(1, &loops, &error), FLUE_OK);
     assert_int_equal(flue_loops_run(loops, &error), FLUE_OK);
     loop = loops->items[0];
@@ -34,10 +36,12 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     flue_loops_destroy(loops);
+    flue_metrics_destroy(metrics);
     return 0;
 }
 
-/* ---- identities ------------------------------------------------------------------------------- */
+/* ---- identities -------------------------------------------------------------------------------
+ */
 
 static unsigned renewals;
 static unsigned told, told_bad;
@@ -56,7 +60,8 @@ static void on_ready(struct object_waiter *waiter, const struct flue_error *erro
 static void give(struct object_identity *identity, const char *secret, int64_t seconds)
 {
     struct object_secret fresh = {
-        .id = "i", .secret = secret,
+        .id = "i",
+        .secret = secret,
         .ends = seconds ? (uint64_t)((int64_t)(flue_wall_ns() / 1000000000) + seconds) : 0};
     object_identity_renewed(identity, &fresh, NULL);
 }
@@ -77,8 +82,7 @@ static void identity_on_loop(struct flue_loop *on, void *arg)
     renewals = told = told_bad = 0;
     for (int i = 0; i < 5; i++) {
         waiters[i] = (struct object_waiter){.ready = on_ready};
-        assert_int_equal(object_identity_get(&identity, &waiters[i], &error),
-                         OBJECT_IDENTITY_WAIT);
+        assert_int_equal(object_identity_get(&identity, &waiters[i], &error), OBJECT_IDENTITY_WAIT);
     }
     assert_int_equal(renewals, 1); /* one for all */
     object_identity_leave(&identity, &waiters[4]);
@@ -144,7 +148,8 @@ static void credentials_that_end(void **state)
     flue_loop_call(loop, identity_on_loop, NULL);
 }
 
-/* ---- requests ----------------------------------------------------------------------------------- */
+/* ---- requests -----------------------------------------------------------------------------------
+ */
 
 /* A listener that takes connections (in its backlog) and never says a word. */
 static int silent(unsigned short *port)
@@ -237,7 +242,8 @@ static void act(struct flue_loop *on, void *arg)
 {
     struct bench *bench = arg;
     struct flue_error error = {0};
-    assert_int_equal(bench->vendor->open(bench->config, on, NULL, &bench->store, &error), FLUE_OK);
+    assert_int_equal(bench->vendor->open(bench->config, on, metrics, &bench->store, &error),
+                     FLUE_OK);
     bench->act(bench);
 }
 
@@ -276,13 +282,15 @@ static void all_stores(void (*what)(struct bench *bench), unsigned least_cancell
     setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
     struct flue_s3_config s3 = {.region = "us-east-1", .s3_bucket = "bucket", .endpoint = endpoint};
     struct flue_gcs_config gcs = {.name = "bucket", .endpoint = endpoint, .anonymous = true};
-    struct flue_azure_config azure = {.url = endpoint, .container = "container",
-                                      .auth = {.type = FLUE_AZURE_AUTH_ANONYMOUS}};
+    struct flue_azure_config azure = {
+        .url = endpoint, .container = "container", .auth = {.type = FLUE_AZURE_AUTH_ANONYMOUS}};
     struct flue_folder_config local = {.path = folder, .directory_permissions = "0755"};
     struct {
         const struct flue_object_vendor *vendor;
         void *config;
-    } stores[] = {{&flue_object_s3, &s3}, {&flue_object_gcs, &gcs}, {&flue_object_azure, &azure},
+    } stores[] = {{&flue_object_s3, &s3},
+                  {&flue_object_gcs, &gcs},
+                  {&flue_object_azure, &azure},
                   {&flue_object_folder, &local}};
     static const size_t sizes[] = {10, 3u << 20}; /* digested at once, and on the pool */
     for (size_t i = 0; i < 4; i++)
@@ -298,6 +306,13 @@ static void all_stores(void (*what)(struct bench *bench), unsigned least_cancell
             free(bench);
         }
     close(fd);
+    struct flue_buffer page;
+    flue_buffer_init(&page, 1 << 20);
+    flue_metrics_print(metrics, &page);
+    assert_non_null(strstr(page.data, "flue_exporter_object_requests_total{"));
+    assert_non_null(strstr(page.data, "operation=\"put\""));
+    assert_non_null(strstr(page.data, "vendor=\"azure\""));
+    flue_buffer_destroy(&page);
     char path[64];
     snprintf(path, sizeof path, "%s/a/key", folder);
     unlink(path);
@@ -321,7 +336,8 @@ static void deadlines_hold(void **state)
     all_stores(with_a_deadline, 0);
 }
 
-/* ---- URLs, configuration -------------------------------------------------------------------------- */
+/* ---- URLs, configuration
+ * -------------------------------------------------------------------------- */
 
 static void urls(void **state)
 {
@@ -349,9 +365,8 @@ static void urls(void **state)
     assert_int_equal(s3.checksum, FLUE_S3_CRC32C);
     assert_int_equal(flue_object_gcs.from_url("gs://b", &arena, &gcs, &prefix, &error), FLUE_OK);
     assert_int_equal(prefix.size, 0);
-    assert_int_equal(flue_object_azure.from_url("az://acc/cont/x/y", &arena, &azure, &prefix,
-                                                &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_object_azure.from_url("az://acc/cont/x/y", &arena, &azure, &prefix, &error), FLUE_OK);
     assert_string_equal(azure.url, "https://acc.blob.core.windows.net");
     assert_string_equal(azure.container, "cont");
     assert_true(flue_bytes_is(prefix, "x/y"));
@@ -361,9 +376,17 @@ static void urls(void **state)
     assert_string_equal(folder.path, "/var/a b");
     assert_false(folder.fsync);
     assert_true(folder.create_directory);
-    static const char *const bad[] = {"s3:/bucket", "s3://", "s3:///x", "s3://b?nope=1", "s3://b?x",
-                                      "s3://b?checksum=sha9", "s3://b?path_style=yes", "s3://b%2",
-                                      "s3://b%00c", "gs://b", "s3://b?region=a%00b",
+    static const char *const bad[] = {"s3:/bucket",
+                                      "s3://",
+                                      "s3:///x",
+                                      "s3://b?nope=1",
+                                      "s3://b?x",
+                                      "s3://b?checksum=sha9",
+                                      "s3://b?path_style=yes",
+                                      "s3://b%2",
+                                      "s3://b%00c",
+                                      "gs://b",
+                                      "s3://b?region=a%00b",
                                       "s3://b?endpoint=http://"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         memset(&s3, 0, sizeof s3);
@@ -413,8 +436,8 @@ static void configuration_is_checked(void **state)
     assert_int_equal(mistakes(&flue_object_azure, "{container: abc}"), 0);
     assert_int_equal(mistakes(&flue_object_azure, "{container: ab}"), 1);
     assert_int_equal(mistakes(&flue_object_azure, "{container: abc, access_tier: Frozen}"), 1);
-    assert_int_equal(mistakes(&flue_object_azure, "{container: abc, auth: {type: connection_string}}"),
-                     1);
+    assert_int_equal(
+        mistakes(&flue_object_azure, "{container: abc, auth: {type: connection_string}}"), 1);
     assert_int_equal(mistakes(&flue_object_folder, "{path: /x}"), 0);
     assert_int_equal(mistakes(&flue_object_folder, "{path: /x, directory_permissions: '0999'}"), 1);
     assert_int_equal(mistakes(&flue_object_folder, "{path: /x, directory_permissions: '0400'}"), 1);
