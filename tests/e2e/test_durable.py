@@ -327,24 +327,24 @@ def test_poison_is_set_aside_and_replayed(flue, binary, tmp_path):
 
     with Picky() as sink:
         daemon = flue(config(port, sink.port, tmp_path / "queue",
-                             exporter="batch: {flush_timeout: 500ms, min_size: 60, max_size: 1000}"))
+                             exporter="batch: {flush_timeout: 500ms, min_size: 20, max_size: 1000}"))
         for number in range(20):
-            assert send(port, number)[0] == 200
+            assert send(port, number, samples=1)[0] == 200
         wait_for(lambda: daemon.total("otelcol_exporter_dropped_profiles") == 1, what="the poison to be found")
         daemon.wait_quiet()
-        assert arrived(sink) == collections.Counter({expected(n): 1 for n in range(20) if n != 7})
+        assert arrived(sink) == collections.Counter({expected(n, 1): 1 for n in range(20) if n != 7})
         folder = tmp_path / "queue" / "dead-letter"
         letter = wait_for(lambda: list(folder.glob("*.json")), what="the letter")[0]
         about = json.loads(letter.read_text())
         assert about["exporter"] == "otlp_grpc" and about["pipeline"] == "profiles"
         assert "seven is not taken" in about["error"] and about["profiles"] == 1
-        assert arrived_in(letter.with_suffix(".otlp")) == {expected(7): 1}
+        assert arrived_in(letter.with_suffix(".otlp")) == {expected(7, 1): 1}
         sink.picky = False
         result = subprocess.run([binary, "queue", "replay", folder, "--to", f"http://127.0.0.1:{port}"],
                                 capture_output=True, text=True, timeout=30)
         assert result.returncode == 0, result.stderr
         assert "1 sent" in result.stdout
-        wait_for(lambda: expected(7) in arrived(sink), what="the replayed profile")
+        wait_for(lambda: expected(7, 1) in arrived(sink), what="the replayed profile")
         assert not list(folder.iterdir())
 
 
