@@ -280,6 +280,15 @@ for i, text in enumerate([rb"(?P<name>a+)\d{2,3}[^\w]", rb"(?i)(?:x|y)*$", rb"^\
                           b"team/../a b", b"\xff\x00" * 9, b"a" * 300]):
     seed("pattern", str(i), text)
 
+for i, text in enumerate([
+        b"<?xml version='1.0'?><s:a x=\"1\"><b>&lt;&#65;&#x20AC;<![CDATA[<&>]]></b><c/></s:a>",
+        b"<R><Credentials><AccessKeyId>i</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t"
+        b"</SessionToken><Expiration>2026-11-21T11:00:00Z</Expiration></Credentials></R>",
+        b'{"AccessKeyId":"a","SecretAccessKey":"b","Expiration":"2026-11-21T11:00:00Z","access_token":"x",'
+        b'"expires_in":"60"}', b"[profile  a]\nrole_arn = x # y\n  n=1\n", b"bytes 0-9/100", b"a%20b%",
+        b"Sat, 21 Nov 2026 11:00:00 GMT"]):
+    seed("object", str(i), text)
+
 # ---- codings: identity gzip zlib deflate snappy snappy-framed zstd lz4 (the order of the enum)
 
 plain = b"hello hello hello " * 20
