@@ -65,8 +65,8 @@ static enum flue_code read_value(const struct flue_push_auth *auth, struct flue_
     if (!flue_config_read_file(&arena, auth->path, &secret, &reason)) {
         code = flue_fail(error, FLUE_IO, "%s: %s", auth->path, reason);
     } else {
-        while (secret.size && (secret.data[secret.size - 1] == '\n' ||
-                               secret.data[secret.size - 1] == '\r'))
+        while (secret.size &&
+               (secret.data[secret.size - 1] == '\n' || secret.data[secret.size - 1] == '\r'))
             secret.size--;
         if (secret.size == 0 || secret.size > VALUE_MAX)
             code = flue_fail(error, FLUE_INVALID, "%s: has %zu bytes; 1 to %u make a secret",
@@ -136,7 +136,8 @@ static void looked(struct flue_job *job)
 
     auth->reading = false;
     if (auth->error.code)
-        flue_log(FLUE_WARN, auth->exporter, "credentials could not be read again; the old ones stay",
+        flue_log(FLUE_WARN, auth->exporter,
+                 "credentials could not be read again; the old ones stay",
                  FLUE_S("reason", auth->error.text), FLUE_LOG_END);
     if (!auth->fresh)
         return;

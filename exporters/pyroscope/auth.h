@@ -15,7 +15,7 @@ struct flue_push_auth {
     const struct flue_pyroscope_config *config;
     const char *exporter;
     struct flue_loop *loop;
-    const char *path; /* NULL: nothing to read again */
+    const char *path;         /* NULL: nothing to read again */
     struct flue_block *value; /* the header's; NULL: none is sent */
     uint64_t read_ns;
     bool reading;

@@ -1,9 +1,10 @@
 /* dates.c: the times of an item's parts; see parcel.h.
  *
- * A part's own time is the profile's, or that of its receipt where it has none, and for the nth part
- * of a cut profile n nanoseconds later: a function of the item. Where that cannot be (another
+ * A part's own time is the profile's, or that of its receipt where it has none, and for the nth
+ * part of a cut profile n nanoseconds later: a function of the item. Where that cannot be (another
  * profile of the series has it, or it lies outside the server's window) the part gets another, and
- * the item a note of all such: rows of the part's number and its time, 4 and 8 bytes, little-endian.
+ * the item a note of all such: rows of the part's number and its time, 4 and 8 bytes,
+ * little-endian.
  */
 #include <endian.h>
 #include "collector/base/clock.h"
@@ -12,13 +13,12 @@
 
 #define ROW       12
 #define NOTE_MAX  (1u << 20)
-#define HELD_MS   300000u  /* until what is too old is looked at again */
+#define HELD_MS   300000u /* until what is too old is looked at again */
 #define LATEST_MS 3600000u
 
 static int64_t own_time(const struct flue_parcel_part *part)
 {
-    int64_t time =
-        part->time_nanos > 0 ? part->time_nanos : (int64_t)part->parcel->received_ns;
+    int64_t time = part->time_nanos > 0 ? part->time_nanos : (int64_t)part->parcel->received_ns;
 
     return time + part->shift;
 }
@@ -68,9 +68,8 @@ static enum flue_code set_time(struct flue_parcel_part *part, int64_t time,
     if (time == part->time_nanos)
         return FLUE_OK;
     /* What was converted here is ours to write to, in the arena or in its own block. */
-    if (!part->time_at ||
-        !flue_pprof_patch_time((uint8_t *)(uintptr_t)part->profile.data, part->time_at,
-                               part->time_nanos, time)) {
+    if (!part->time_at || !flue_pprof_patch_time((uint8_t *)(uintptr_t)part->profile.data,
+                                                 part->time_at, part->time_nanos, time)) {
         code = flue_pprof_set_time(part->profile, time, &flue_parcel_inflating,
                                    part->parcel->account, &dated, error);
         if (code)
@@ -129,8 +128,7 @@ static bool note_add(struct flue_parcel *parcel, uint8_t **rows, size_t *used, s
 }
 
 enum flue_code flue_parcel_date(struct flue_parcel *parcel,
-                                const struct flue_parcel_options *options,
-                                struct flue_error *error)
+                                const struct flue_parcel_options *options, struct flue_error *error)
 {
     const struct flue_window_config *window = &options->config->window;
     uint64_t now = flue_wall_ns();

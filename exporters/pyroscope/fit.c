@@ -225,7 +225,8 @@ static enum flue_code emit_run(struct fitting *f, uint32_t first, uint32_t count
 /* Begins near the right size: what is cut into halves from the whole is written many times over. */
 static enum flue_code emit_all(struct fitting *f, size_t raw_size)
 {
-    uint64_t parts = (raw_size + f->limits->bytes - 1) / f->limits->bytes, samples = f->doc.sample_count, step;
+    uint64_t parts = (raw_size + f->limits->bytes - 1) / f->limits->bytes,
+             samples = f->doc.sample_count, step;
     enum flue_code code = FLUE_OK;
 
     if ((samples + f->limits->samples - 1) / f->limits->samples > parts)
@@ -241,12 +242,8 @@ enum flue_code flue_fit(struct flue_bytes profile, const struct flue_pprof_limit
                         bool (*emit)(void *arg, struct flue_block *part, uint64_t samples),
                         void *arg, size_t *cut, struct flue_error *error)
 {
-    struct fitting f = {.limits = limits,
-                        .account = account,
-                        .emit = emit,
-                        .arg = arg,
-                        .cut = cut,
-                        .error = error};
+    struct fitting f = {
+        .limits = limits, .account = account, .emit = emit, .arg = arg, .cut = cut, .error = error};
     struct flue_block *inflated = NULL;
     struct flue_bytes raw;
     enum flue_code code = flue_pprof_raw(profile, inflating, account, &inflated, &raw, error);

@@ -14,8 +14,8 @@ struct watched {
     _Atomic(char *) name; /* NULL: free; written once */
     size_t name_size;
     _Atomic uint64_t *bits;
-    _Atomic uint64_t set;        /* bits */
-    _Atomic uint64_t began_ns;   /* of the window, wall clock */
+    _Atomic uint64_t set;               /* bits */
+    _Atomic uint64_t began_ns;          /* of the window, wall clock */
     _Atomic uint64_t from_ns, until_ns; /* guarded for what was received within; 0: never */
     struct flue_metric *left_out, *values;
 };
@@ -44,8 +44,7 @@ struct flue_guard *flue_guard_new(const struct flue_guard_config *config, const 
     guard->exact = exact;
     guard->exporter = strdup(exporter);
     /* limit = -m ln(1 - b/m), solved for b: what as many values leave on average. */
-    guard->full =
-        (uint64_t)((double)BITS * -expm1(-((double)config->limit + 0.5) / (double)BITS));
+    guard->full = (uint64_t)((double)BITS * -expm1(-((double)config->limit + 0.5) / (double)BITS));
     pthread_mutex_init(&guard->lock, NULL);
     if (!guard->exporter) {
         flue_guard_destroy(guard);

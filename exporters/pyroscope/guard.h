@@ -3,8 +3,8 @@
  * The values of every label are counted within a window by linear counting: a bitmap of 131,072
  * bits a label (16 KiB, made when the label is first seen; at most FLUE_GUARD_LABELS of them, other
  * labels are not watched), good to a percent up to the largest limit. A label that passes the limit
- * is guarded for one window from a stated moment on: what was received before keeps it. So whether a
- * profile has the label depends on when it was received and on that moment alone, which a durable
+ * is guarded for one window from a stated moment on: what was received before keeps it. So whether
+ * a profile has the label depends on when it was received and on that moment alone, which a durable
  * queue keeps as a note: a profile that is sent again, after a restart too, has the labels that it
  * had. Shared by all loops; a lock only where a label is new.
  */
@@ -23,8 +23,9 @@ struct flue_guard_config {
 };
 
 struct flue_guard;
-/* `exact`: guarded from the moment of the decision (what waits in a durable queue may have been sent
- * already), not from the receipt of the profile that tripped it. NULL without memory. Main thread. */
+/* `exact`: guarded from the moment of the decision (what waits in a durable queue may have been
+ * sent already), not from the receipt of the profile that tripped it. NULL without memory. Main
+ * thread. */
 struct flue_guard *flue_guard_new(const struct flue_guard_config *config, const char *exporter,
                                   struct flue_metrics *metrics, bool exact);
 void flue_guard_destroy(struct flue_guard *guard); /* NULL: fine */

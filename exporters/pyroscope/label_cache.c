@@ -139,9 +139,8 @@ static void remember(struct flue_label_cache *cache, struct flue_label_set *set)
     if (!cache->slots && !(cache->slots = calloc(FLUE_LABEL_CACHE_SLOTS, sizeof *cache->slots)))
         return;
     forget(cache, slot);
-    for (size_t i = 1; cache->bytes + set->size > FLUE_LABEL_CACHE_BYTES &&
-                       i < FLUE_LABEL_CACHE_SLOTS;
-         i++)
+    for (size_t i = 1;
+         cache->bytes + set->size > FLUE_LABEL_CACHE_BYTES && i < FLUE_LABEL_CACHE_SLOTS; i++)
         forget(cache, (slot + i) % FLUE_LABEL_CACHE_SLOTS);
     cache->slots[slot] = flue_label_set_ref(set);
     cache->bytes += set->size;

@@ -2,8 +2,8 @@
  * were made from.
  *
  * A node agent sends the same few hundred resources every few seconds, and making thirty labels of
- * one costs more than its profile. What labels are made from (attributes, name, identity labels, the
- * limit) is written into one key; equal keys have equal labels. One cache a loop, at most
+ * one costs more than its profile. What labels are made from (attributes, name, identity labels,
+ * the limit) is written into one key; equal keys have equal labels. One cache a loop, at most
  * FLUE_LABEL_CACHE_BYTES; a set is kept by whoever holds a reference. One thread.
  */
 #ifndef EXPORTERS_PYROSCOPE_LABEL_CACHE_H
@@ -17,9 +17,9 @@
 
 struct flue_label_set {
     unsigned refs;
-    size_t size;             /* of all of it */
-    uint64_t hash;           /* of tenant and labels; equal exactly when those are, but for luck */
-    uint64_t generation;     /* of the guard that decided */
+    size_t size;         /* of all of it */
+    uint64_t hash;       /* of tenant and labels; equal exactly when those are, but for luck */
+    uint64_t generation; /* of the guard that decided */
     struct flue_bytes encoded; /* LabelPairs, as flue_push_labels_write has them */
     struct flue_bytes tenant;
     struct flue_bytes key;

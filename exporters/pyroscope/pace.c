@@ -71,7 +71,8 @@ static int64_t rate_now(const struct flue_pace *pace, struct flue_pace_bucket *b
     if (!rate || !changed || now - changed < GROW_EVERY)
         return rate;
     ceiling = ceiling_of(pace, b);
-    if ((ceiling && rate >= ceiling) || !atomic_compare_exchange_strong(&b->changed_ns, &changed, now))
+    if ((ceiling && rate >= ceiling) ||
+        !atomic_compare_exchange_strong(&b->changed_ns, &changed, now))
         return rate;
     rate += rate / 20;
     if (ceiling && rate > ceiling)
@@ -112,8 +113,8 @@ int64_t flue_pace_said(struct flue_bytes text)
     static const struct {
         const char *name;
         double bytes;
-    } units[] = {{"KiB", 1024},      {"MiB", 1048576}, {"GiB", 1073741824.0}, {"kB", 1e3},
-                 {"MB", 1e6},        {"GB", 1e9},      {"B", 1}};
+    } units[] = {{"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824.0}, {"kB", 1e3}, {"MB", 1e6},
+                 {"GB", 1e9},   {"B", 1}};
     static const char begin[] = "rate limit (";
     char copy[64];
     const uint8_t *found = text.size ? memmem(text.data, text.size, begin, sizeof begin - 1) : NULL;
@@ -123,8 +124,8 @@ int64_t flue_pace_said(struct flue_bytes text)
 
     if (!found)
         return 0;
-    rest = flue_bytes_first(
-        flue_bytes_from(text, (size_t)(found - text.data) + sizeof begin - 1), sizeof copy - 1);
+    rest = flue_bytes_first(flue_bytes_from(text, (size_t)(found - text.data) + sizeof begin - 1),
+                            sizeof copy - 1);
     memcpy(copy, rest.data, rest.size);
     copy[rest.size] = 0;
     number = strtod(copy, &end);

@@ -1,7 +1,8 @@
 /* pace.h: how fast each tenant may be sent to.
  *
- * A token bucket a tenant, shared by all loops without a lock (the moment at which the bucket will be
- * full again is one atomic number). The rate is the configured one, or what the server's 429 said
+ * A token bucket a tenant, shared by all loops without a lock (the moment at which the bucket will
+ * be full again is one atomic number). The rate is the configured one, or what the server's 429
+ * said
  * ("push rate limit (4.0 MiB) exceeded"), or half of what went out in the second before it; it then
  * grows by a twentieth every ten seconds without another 429, up to what is configured or said. At
  * most FLUE_PACE_TENANTS have a bucket of their own, the others share one.
@@ -16,7 +17,7 @@
 #define FLUE_PACE_TENANTS 1024 /* a power of two */
 
 struct flue_pace_bucket {
-    _Atomic uint64_t tenant; /* hash; 0: free */
+    _Atomic uint64_t tenant;  /* hash; 0: free */
     _Atomic uint64_t full_ns; /* monotonic: when nothing of it is in use */
     _Atomic int64_t rate;     /* bytes a second; 0: no pacing */
     _Atomic int64_t ceiling;  /* said by the server; 0: it did not */

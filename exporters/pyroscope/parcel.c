@@ -21,9 +21,9 @@ struct builder {
     const struct flue_parcel_options *options;
     const struct flue_payload *payload;
     const struct flue_origin *origin;
-    uint64_t generation; /* of the guard, for what came when this did */
+    uint64_t generation;      /* of the guard, for what came when this did */
     struct flue_bytes tenant; /* of what has none of its own */
-    struct flue_arena work; /* of one part's labels */
+    struct flue_arena work;   /* of one part's labels */
     struct flue_error *error;
     bool failed;
 };
@@ -92,8 +92,8 @@ static void origin_tenant(struct builder *b)
             name[i] = source->header[i] >= 'A' && source->header[i] <= 'Z'
                           ? (char)(source->header[i] | 32)
                           : source->header[i];
-        b->tenant = flue_origin_header(
-            b->origin, flue_bytes(name, size < sizeof name ? size : sizeof name));
+        b->tenant = flue_origin_header(b->origin,
+                                       flue_bytes(name, size < sizeof name ? size : sizeof name));
     }
     if (!b->tenant.size && ((source && source->origin) || b->options->config->tenant_from_origin))
         b->tenant = b->origin->tenant;
@@ -172,10 +172,9 @@ static struct flue_label_set *labels_of(struct builder *b, size_t resource, stru
     const struct flue_pyroscope_config *config = b->options->config;
     const struct flue_push_limits *sizes = &config->limits;
     size_t most = (size_t)sizes->label_names;
-    struct flue_label_limits limits = {
-        .names = on_samples < most ? most - (size_t)on_samples : 0,
-        .name_bytes = (size_t)sizes->label_name_bytes,
-        .value_bytes = (size_t)sizes->label_value_bytes};
+    struct flue_label_limits limits = {.names = on_samples < most ? most - (size_t)on_samples : 0,
+                                       .name_bytes = (size_t)sizes->label_name_bytes,
+                                       .value_bytes = (size_t)sizes->label_value_bytes};
     struct flue_label_cache *cache = b->options->cache;
     struct flue_series_labels labels = {0};
     struct attribute_walk walk = {.builder = b, .labels = &labels};
@@ -344,10 +343,9 @@ static enum flue_code from_pprof(struct builder *b, const struct flue_batch *bat
             if (profile->facts.sample_types && profile->facts.samples == 0)
                 continue; /* checked, and without samples */
             part = flue_parcel_part_new(b->parcel);
-            if (!part ||
-                !take_labels(b, part,
-                             labels_of(b, i, flue_bytes(NULL, 0), false, series->labels,
-                                       series->label_count, profile->facts.sample_labels)))
+            if (!part || !take_labels(b, part,
+                                      labels_of(b, i, flue_bytes(NULL, 0), false, series->labels,
+                                                series->label_count, profile->facts.sample_labels)))
                 return no_memory(b->error);
             if ((code = prepare_profile(b, part, profile)))
                 return code;
@@ -495,8 +493,8 @@ static bool take_cut(void *arg, struct flue_block *block, uint64_t samples)
         part->shift = whole->shift + (uint32_t)c->made - 1;
         part->counts.samples = samples < whole->counts.samples ? samples : whole->counts.samples;
         whole->counts.samples -= part->counts.samples;
-        part->counts.bytes = c->samples_left ? (uint64_t)((double)whole->counts.bytes * (double)samples /
-                                                          (double)c->samples_left)
+        part->counts.bytes = c->samples_left ? (uint64_t)((double)whole->counts.bytes *
+                                                          (double)samples / (double)c->samples_left)
                                              : 0;
         if (part->counts.bytes > whole->counts.bytes)
             part->counts.bytes = whole->counts.bytes;
@@ -556,8 +554,7 @@ static enum flue_code cut_part(struct flue_parcel *parcel, struct flue_parcel_pa
 }
 
 static enum flue_code fit_parts(struct flue_parcel *parcel,
-                                const struct flue_parcel_options *options,
-                                struct flue_error *error)
+                                const struct flue_parcel_options *options, struct flue_error *error)
 {
     const struct flue_push_limits *sizes = &options->config->limits;
     size_t count = parcel->count;

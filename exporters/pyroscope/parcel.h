@@ -61,15 +61,15 @@ struct flue_parcel {
     size_t next_part; /* all before it were begun in this attempt */
     size_t running;   /* parts with status SENDING */
     bool cancelled, listed;
-    unsigned round; /* of the sender, in which it was looked at */
+    unsigned round;              /* of the sender, in which it was looked at */
     struct flue_counts rejected; /* of parts with status REFUSED */
     struct flue_error failure; /* first of this attempt that may be tried again, or of a refusal */
-    size_t trimmed; /* labels, and samples' labels and stacks, that lost something */
-    size_t split;   /* parts that came from cutting */
-    int replica;    /* where it goes; -1: nowhere yet */
-    unsigned tried; /* bit per replica that failed in this attempt */
-    void *sender;   /* of the loop */
-    void *pushes;   /* of the sender: those under way */
+    size_t trimmed;            /* labels, and samples' labels and stacks, that lost something */
+    size_t split;              /* parts that came from cutting */
+    int replica;               /* where it goes; -1: nowhere yet */
+    unsigned tried;            /* bit per replica that failed in this attempt */
+    void *sender;              /* of the loop */
+    void *pushes;              /* of the sender: those under way */
     /* Times that differ from the profiles' own: must be noted durably before anything is sent. */
     struct flue_bytes note;
     bool note_pending, noted;

@@ -1,7 +1,7 @@
 /* pyroscope.c: profiles to a Pyroscope server by push.v1.PusherService/Push.
  *
- * The component: what lives as long as it and what every loop has. An item becomes parts in parcel.c,
- * parts become requests in sender.c. Configuration: settings.h.
+ * The component: what lives as long as it and what every loop has. An item becomes parts in
+ * parcel.c, parts become requests in sender.c. Configuration: settings.h.
  */
 #include <stdlib.h>
 #include "collector/base/clock.h"
@@ -11,7 +11,7 @@
 #include "exporters/pyroscope/sender.h"
 
 #define RESPONSE_LIMIT (64u << 10)
-#define FIRST_PLACES   128 /* of a replica, before its latency is known */
+#define FIRST_PLACES   128                 /* of a replica, before its latency is known */
 #define LABEL_NOTE     ((uint64_t)1 << 63) /* numbers of notes that are no records */
 #define KEPT_NOTES     65536
 
@@ -194,8 +194,8 @@ static void tripped(void *arg, struct flue_bytes label)
 {
     struct flue_push_sender *sender = arg;
     const struct flue_push_target *target = sender->target;
-    struct pyroscope *p =
-        (struct pyroscope *)(void *)((char *)(uintptr_t)target - offsetof(struct pyroscope, target));
+    struct pyroscope *p = (struct pyroscope *)(void *)((char *)(uintptr_t)target -
+                                                       offsetof(struct pyroscope, target));
     struct flue_guard_span span;
     struct writing *w;
 

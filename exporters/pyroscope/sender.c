@@ -17,16 +17,16 @@ struct flue_push {
     struct flue_parcel *parcel;
     struct flue_parcel_part *parts; /* by `next` */
     size_t count;
-    uint64_t raw_bytes, cost;         /* of the profiles as they are; for the tenant's rate */
+    uint64_t raw_bytes, cost;          /* of the profiles as they are; for the tenant's rate */
     struct flue_push *next, *previous; /* of the parcel's; next: of the spare ones */
     struct flue_flow_ticket ticket;
     int replica;
-    bool begun;                /* has its place */
-    bool gzip;                 /* the whole body */
+    bool begun; /* has its place */
+    bool gzip;  /* the whole body */
     struct flue_job job;
-    struct flue_error error;   /* of the job */
-    struct flue_block *made;   /* head and tail of one, or the whole body of several */
-    struct flue_block *auth;   /* value of the header */
+    struct flue_error error; /* of the job */
+    struct flue_block *made; /* head and tail of one, or the whole body of several */
+    struct flue_block *auth; /* value of the header */
     struct flue_bytes pieces[3];
     struct flue_slices body;
     struct flue_header headers[FLUE_CLIENT_CONFIG_HEADERS + FLUE_CLIENT_OWN_HEADERS];
@@ -156,8 +156,7 @@ static void fail_attempt(struct flue_parcel *parcel, const struct flue_error *er
 
     if (!parcel->failure.code || !flue_code_facts(parcel->failure.code)->retryable)
         parcel->failure = *error;
-    parcel->failure.retry_after_ms =
-        later > error->retry_after_ms ? later : error->retry_after_ms;
+    parcel->failure.retry_after_ms = later > error->retry_after_ms ? later : error->retry_after_ms;
 }
 
 /* A replica that cannot take it: another one may, in the same attempt, once each. */

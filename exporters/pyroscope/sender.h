@@ -1,15 +1,15 @@
-/* sender.h: one loop's pushes: which parts go together, where, how many at once, and what becomes of
- * their answers.
+/* sender.h: one loop's pushes: which parts go together, where, how many at once, and what becomes
+ * of their answers.
  *
  * A request holds one large profile, or small ones of one item and tenant together (up to
  * max_series_per_push and 256 KiB): a server needs half a second for a request, whatever is in it,
- * and a request costs more than a small profile. The server tries every series and fails the call if
- * one fails, without saying which. So after an error that may be one profile's, each of the
+ * and a request costs more than a small profile. The server tries every series and fails the call
+ * if one fails, without saying which. So after an error that may be one profile's, each of the
  * request goes alone: at once where the error is final, in the next attempt where it is not. What
  * was stored already is sent twice then, with the same labels and time, which the store folds.
  *
- * Places: pipeline/flow.h, one flow a replica. Rates: pace.h; an item that must wait for its tenant's
- * rate lets others pass. An item stays with its replica until that one fails.
+ * Places: pipeline/flow.h, one flow a replica. Rates: pace.h; an item that must wait for its
+ * tenant's rate lets others pass. An item stays with its replica until that one fails.
  */
 #ifndef EXPORTERS_PYROSCOPE_SENDER_H
 #define EXPORTERS_PYROSCOPE_SENDER_H

@@ -56,8 +56,9 @@ static const struct flue_field limits_fields[] = {
              .help = "of one sample; a profile with more loses its numeric ones, then the last by "
                      "labels.priority and name"),
     FLUE_INT(struct flue_push_limits, stack_depth, .def = "1000", .minimum = 8, .maximum = 100000,
-             .help = "frames of a sample; of a deeper one the middle is left out and says so, since "
-                     "the server would cut the innermost frames"),
+             .help =
+                 "frames of a sample; of a deeper one the middle is left out and says so, since "
+                 "the server would cut the innermost frames"),
     FLUE_FIELDS_END};
 
 static const char *const outsides[] = {"send", "restamp", "hold", "drop", NULL};
@@ -69,10 +70,11 @@ static const struct flue_field window_fields[] = {
     FLUE_DURATION(struct flue_window_config, newer_than, .def = "10m", .minimum = 0,
                   .maximum = INT64_MAX, .help = "what is further in the future is; 0: any"),
     FLUE_ENUM(struct flue_window_config, outside, .choices = outsides,
-              .help = "send: as it is, and the server decides; restamp: with the time of its "
-                      "receipt, or of sending where that is too old too; hold: not yet (what is too "
-                      "new until it no longer is, what is too old every five minutes as long as "
-                      "retry_on_failure lasts); drop: refused here, counted, with the reason"),
+              .help =
+                  "send: as it is, and the server decides; restamp: with the time of its "
+                  "receipt, or of sending where that is too old too; hold: not yet (what is too "
+                  "new until it no longer is, what is too old every five minutes as long as "
+                  "retry_on_failure lasts); drop: refused here, counted, with the reason"),
     FLUE_FIELDS_END};
 
 static const struct flue_field pacing_fields[] = {
@@ -254,10 +256,11 @@ void flue_pyroscope_check(const void *config, struct flue_check *check)
                         "%zu names; at most %d, since a series has 30 labels in all",
                         c->sample_attributes.count, LABEL_NAMES_MAX);
     if (c->limits.profile_bytes > c->pacing.burst && c->pacing.rate)
-        flue_check_warn(check, "pacing.burst",
-                        "%lld bytes are less than limits.profile_bytes: larger profiles wait until "
-                        "nothing else was sent for a while, and a server of that burst refuses them",
-                        (long long)c->pacing.burst);
+        flue_check_warn(
+            check, "pacing.burst",
+            "%lld bytes are less than limits.profile_bytes: larger profiles wait until "
+            "nothing else was sent for a while, and a server of that burst refuses them",
+            (long long)c->pacing.burst);
     check_auth(c, check);
     flue_tls_check(&c->tls.common, "tls", check);
     flue_client_headers_check(&c->headers, check);

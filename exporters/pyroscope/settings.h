@@ -18,11 +18,11 @@ struct flue_labels_config {
 
 /* What the server refuses, or would cut (pyroscope.md §3.1). */
 struct flue_push_limits {
-    int64_t profile_bytes;   /* inflated */
+    int64_t profile_bytes; /* inflated */
     int64_t profile_samples;
-    int64_t label_names;     /* of a series, those of a sample among them */
+    int64_t label_names; /* of a series, those of a sample among them */
     int64_t label_name_bytes, label_value_bytes;
-    int64_t sample_labels;   /* of one sample, numeric ones too */
+    int64_t sample_labels; /* of one sample, numeric ones too */
     int64_t stack_depth;
 };
 

@@ -392,8 +392,8 @@ static bool profile_convert(void *arg, const struct flue_otlp_profile *profile)
 /* An application's one profile is as large as what it came in; of many each is small. */
 static size_t expected_size(const struct conversion *c)
 {
-    size_t one = c->payload->ops->resource_count(c->payload) == 1 ? c->whole_bytes
-                                                                  : c->whole_bytes / 4;
+    size_t one =
+        c->payload->ops->resource_count(c->payload) == 1 ? c->whole_bytes : c->whole_bytes / 4;
     return one + one / 8 + 1024;
 }
 

@@ -23,7 +23,7 @@ struct flue_pprof_facts {
     size_t inflated_size;
     uint64_t samples, sample_types, locations, functions, mappings, strings;
     uint64_t
-        sample_labels; /* most labels with text on one sample: in Pyroscope each is the series' */
+        sample_labels;   /* most labels with text on one sample: in Pyroscope each is the series' */
     uint64_t all_labels; /* most labels on one sample, numeric ones too */
     uint64_t depth;      /* at least the frames of the deepest sample; exact above 1,000 */
     int64_t time_nanos, duration_nanos;

@@ -10,8 +10,8 @@ enum flue_code flue_pprof_repair(struct flue_bytes profile, const struct flue_pp
                                  struct flue_account *account, struct flue_block **out,
                                  struct flue_error *error);
 
-/* Puts another time in the place of one whose varint stands at `at` of a raw profile that the caller
- * may write to. False: it has another size, nothing was changed. */
+/* Puts another time in the place of one whose varint stands at `at` of a raw profile that the
+ * caller may write to. False: it has another size, nothing was changed. */
 bool flue_pprof_patch_time(uint8_t *profile, size_t at, int64_t from_nanos, int64_t to_nanos);
 
 /* A new, raw profile with time_nanos set, everything else byte for byte. The profile must have been

@@ -13,9 +13,12 @@
 static const struct flue_pprof_limits inflating = {.inflated = 64u << 20, .ratio = 200};
 static const char *const priority[] = {"second"};
 static const struct flue_labels_config order = {.priority = {(void *)priority, 1}};
-static const struct flue_fit_limits wide = {
-    .bytes = 1 << 30, .samples = 1 << 30, .sample_labels = 100, .text_labels = 100,
-    .depth = 1000, .order = &order};
+static const struct flue_fit_limits wide = {.bytes = 1 << 30,
+                                            .samples = 1 << 30,
+                                            .sample_labels = 100,
+                                            .text_labels = 100,
+                                            .depth = 1000,
+                                            .order = &order};
 
 /* `samples` of `depth` frames each, values 1, 2, 3, ... of two types, `labels` with text and one
  * number on each; every frame has a name of its own. */
@@ -199,8 +202,8 @@ static void one_sample_that_is_too_large(void **state)
     flue_arena_init(&arena, 1u << 30, 0);
     struct flue_bytes profile = make(1, 900, 0, &arena, &block);
     limits.bytes = 4096;
-    assert_int_equal(
-        flue_fit(profile, &inflating, &limits, NULL, take, &parts, &cut, &error), FLUE_TOO_LARGE);
+    assert_int_equal(flue_fit(profile, &inflating, &limits, NULL, take, &parts, &cut, &error),
+                     FLUE_TOO_LARGE);
     assert_non_null(strstr(error.text, "sample[0]"));
     assert_non_null(strstr(error.text, "4096"));
     flue_block_unref(block);
