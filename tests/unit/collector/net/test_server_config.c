@@ -83,7 +83,7 @@ static void test_keys(void **state)
 
 static void test_mistakes(void **state)
 {
-    static const char *const grpc[] = {"auth: {authenticator: x}", "middlewares: []",
+    static const char *const grpc[] = {"auth: {who: x}",
                                        "max_recv_msg_size_mib: 0", "max_concurrent_streams: 0",
                                        "max_request_body_size: 1", "transport: udp"};
     for (size_t i = 0; i < sizeof grpc / sizeof grpc[0]; i++) {
@@ -91,7 +91,7 @@ static void test_mistakes(void **state)
         if (check.mistakes == 0)
             fail_msg("\"%s\" must be a mistake", grpc[i]);
     }
-    static const char *const http[] = {"endpoint: nothing", "compression_algorithms: [br]",
+    static const char *const http[] = {"middlewares: [{id: x}]", "endpoint: nothing", "compression_algorithms: [br]",
                                        "response_headers: {\"a b\": c}", "tls: {cert_file: x}"};
     for (size_t i = 0; i < sizeof http / sizeof http[0]; i++) {
         const struct flue_server_config *config = bound(http[i], false);
