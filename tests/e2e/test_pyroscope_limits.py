@@ -106,7 +106,7 @@ def test_one_bad_series_hurts_no_other(daemon, pyroscope, code):
 
 def test_paced_to_the_tenants_rate(daemon, pyroscope):
     """Three seconds' worth of a slow server's rate: nothing is refused, everything arrives."""
-    pyroscope.control(rate=200000, burst=100000)
+    pyroscope.control(rate=200000, burst=250000)  # half a second for what is late on its way
     flue = daemon(exporter="pacing: {rate: 190000, burst: 90000}\n    limits: {profile_bytes: 60000}")
     began = time.monotonic()
     for _ in range(10):
