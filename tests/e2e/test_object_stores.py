@@ -16,7 +16,7 @@ import urllib.request
 
 import pytest
 
-from harness import free_port, wait_for
+from harness import free_port, listens, wait_for
 
 CACHE = pathlib.Path(os.environ.get("FLUE_TEST_CACHE", pathlib.Path.home() / ".cache/flue"))
 BIN = CACHE / "bin"
@@ -75,6 +75,8 @@ def serve(command, ready, folder, env=None):
 
     def up():
         assert process.poll() is None, (folder / "log").read_text(errors="replace")
+        if isinstance(ready, int):
+            return listens(ready)
         try:
             urllib.request.urlopen(ready, timeout=2).close()
         except urllib.error.HTTPError:
@@ -211,7 +213,7 @@ def test_s3_over_tls(tool, tmp_path):
                     "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
     process = serve([BIN / "versitygw", "--port", f"127.0.0.1:{port}", "--region", REGION, "--iam-dir",
                      tmp_path / "iam", "--cert", tmp_path / "c.pem", "--key", tmp_path / "k.pem", "--quiet", "posix",
-                     tmp_path / "data"], f"http://127.0.0.1:{port}/", tmp_path,
+                     tmp_path / "data"], port, tmp_path,
                     {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET})
     try:
         source = body(tmp_path / "x", 400_000)
