@@ -85,7 +85,11 @@ def serve(command, ready, folder, env=None):
             return False
         return True
 
-    wait_for(up, timeout=60, what=ready)
+    try:
+        wait_for(up, timeout=60, what=ready)
+    except AssertionError:
+        stop(process)
+        raise
     return process
 
 
