@@ -281,12 +281,13 @@ static void store(struct flue_delivery *delivery)
 static void settle(struct flue_delivery *delivery)
 {
     unsigned loop = delivery->loop->index;
-    bool taker = false, refusal = false;
+    bool taker = false, refusal = false, durable = false;
 
     for (struct flue_item *item = delivery->first; item; item = item->sibling) {
         taker |= item->state == FLUE_ITEM_RESERVED || item->result == FLUE_RESULT_TAKEN ||
                  item->result == FLUE_RESULT_SKIPPED;
         refusal |= item->result == FLUE_RESULT_REFUSED;
+        durable |= item->at->exporter->log != NULL;
     }
     if (refusal && !taker) {
         struct flue_error generic;
@@ -300,7 +301,10 @@ static void settle(struct flue_delivery *delivery)
         finish(delivery);
         return;
     }
-    store(delivery);
+    if (durable)
+        store(delivery);
+    else
+        commit(delivery);
 }
 
 static void commit(struct flue_delivery *delivery)

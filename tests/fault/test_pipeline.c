@@ -1,17 +1,21 @@
 /* One request through a pipeline without memory: to a queue with batching, to a queue whose first
- * attempt fails, to one that asks for smaller parts, and straight. The sender gets one answer, the
- * books balance, nothing stays behind. */
+ * attempt fails, to one that asks for smaller parts, straight, and to a queue on disk. The sender
+ * gets one answer, the books balance, nothing stays behind. */
+#include <dirent.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 #include "collector/pipeline/exporter.h"
 #include "collector/pipeline/graph.h"
+#include "collector/storage/storage.h"
+#include "proto/convert/decode.h"
 #include "proto/otlp/index.h"
 #include "proto/otlp/otlp.h"
 #include "tests/fault/fault.h"
 
-enum { BATCHED, RETRIED, SPLIT, DIRECT, EXPORTERS };
+enum { BATCHED, RETRIED, SPLIT, DIRECT, DURABLE, EXPORTERS };
 
 struct destination {
     int kind;
@@ -28,6 +32,8 @@ struct graph {
     struct flue_exporter *exporters[EXPORTERS];
     struct flue_pipeline *pipeline;
     struct flue_consumer *consumer;
+    struct flue_storage *storage;
+    char folder[32];
 };
 
 static struct flue_block *body;
@@ -60,7 +66,7 @@ static void graph_make(struct graph *graph, unsigned first, unsigned count)
     static const struct flue_batcher_config batcher = {
         .flush_timeout = 1000000, .min_size = 1, .max_size = 5};
     static const char *const ids[] = {"fault/batched", "fault/retried", "fault/split",
-                                      "fault/direct"};
+                                      "fault/direct", "fault/durable"};
     struct flue_error error;
 
     memset(graph, 0, sizeof *graph);
@@ -87,6 +93,18 @@ static void graph_make(struct graph *graph, unsigned first, unsigned count)
                                           .settings = &graph->settings[i],
                                           .loops = graph->loops,
                                           .metrics = graph->metrics};
+        if (kind == DURABLE) {
+            const struct flue_storage_config config = {
+                .directory = graph->folder, .directory_mode = 0700, .segment_bytes = 8 << 20};
+            (void)snprintf(graph->folder, sizeof graph->folder, "/tmp/flue-fault-XXXXXX");
+            assert_non_null(mkdtemp(graph->folder));
+            assert_int_equal(flue_storage_open(&config, "fault", graph->loops, graph->metrics,
+                                               &graph->storage, &error),
+                             FLUE_OK);
+            assert_int_equal(flue_storage_queue_open(graph->storage, spec.id, &spec.log, &error),
+                             FLUE_OK);
+            spec.storage = graph->storage;
+        }
         assert_int_equal(flue_exporter_new(&spec, &graph->exporters[i], &error), FLUE_OK);
     }
     struct flue_pipeline_spec spec = {.id = "profiles",
@@ -99,6 +117,8 @@ static void graph_make(struct graph *graph, unsigned first, unsigned count)
     assert_int_equal(flue_pipeline_new(&spec, &graph->pipeline, &error), FLUE_OK);
     graph->consumer = flue_consumer_new(&graph->pipeline, 1);
     assert_non_null(graph->consumer);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(flue_exporter_start(graph->exporters[i], &error), FLUE_OK);
     assert_int_equal(flue_loops_run(graph->loops, &error), FLUE_OK);
 }
 
@@ -109,8 +129,17 @@ static void graph_end(struct graph *graph)
         flue_exporter_destroy(graph->exporters[i]);
     flue_consumer_destroy(graph->consumer);
     flue_pipeline_destroy(graph->pipeline);
+    flue_storage_close(graph->storage);
     flue_metrics_destroy(graph->metrics);
     flue_loops_destroy(graph->loops);
+    if (!graph->storage)
+        return;
+    DIR *folder = opendir(graph->folder);
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder));)
+        (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    (void)closedir(folder);
+    assert_int_equal(rmdir(graph->folder), 0);
 }
 
 struct request {
@@ -256,14 +285,23 @@ static void direct(void **state)
 {
     sweep(DIRECT, 1, 3);
 }
+static void durable(void **state)
+{
+    sweep(DURABLE, 1, 6);
+}
 static void several(void **state)
 {
-    sweep(BATCHED, EXPORTERS, 10);
+    sweep(BATCHED, DURABLE, 10);
+}
+static void several_and_a_disk(void **state)
+{
+    sweep(BATCHED, EXPORTERS, 6);
 }
 
 static int begin(void **state)
 {
     flue_log_configure(FLUE_ERROR + 1, false, 2);
+    flue_payload_decoder(flue_decode);
     body = fault_file("otlp/async-profiler-alloc.otlp");
     return 0;
 }
@@ -275,8 +313,12 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(batched), cmocka_unit_test(retried),
-                                       cmocka_unit_test(cut), cmocka_unit_test(direct),
-                                       cmocka_unit_test(several)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(batched),
+                                       cmocka_unit_test(retried),
+                                       cmocka_unit_test(cut),
+                                       cmocka_unit_test(direct),
+                                       cmocka_unit_test(durable),
+                                       cmocka_unit_test(several),
+                                       cmocka_unit_test(several_and_a_disk)};
     return cmocka_run_group_tests(tests, begin, end);
 }
