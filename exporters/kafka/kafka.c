@@ -4,9 +4,11 @@
  * have taken is not sent again. The memory of records is not copied: it stays the item's until the
  * delivery report, and is charged to the pipeline's account.
  *
- * Order: items of one loop are handed to librdkafka in the order in which they came. One that
- * failed and waits to be sent again holds up those behind it that share a key (by a filter of 256
- * lanes), and no others.
+ * Order: of the items of one loop that share a key only one is with librdkafka at a time, in the
+ * order in which they came: the library gives up each record by its own clock, so that one behind
+ * could arrive when the one before it has failed. An item that failed and waits to be sent again
+ * holds up those behind it that share a key, and no others. Keys are told apart by a filter of 256
+ * lanes; records without a key have no order. A key so moves one batch per round trip and linger.
  *
  * Keys: opentelemetry-collector-contrib, exporter/kafkaexporter and pkg/kafka/configkafka (0.159).
  * Other defaults: required_acks is `all` (an idempotent producer), profiles are keyed by service.
@@ -270,6 +272,7 @@ struct kafka_item { /* the state of a flue_send */
     uint64_t sequence;
     struct kafka_item *next_in_line, *next_troubled;
     bool in_line, troubled, made, making, cancelled, gone;
+    bool busy;    /* its keys are in the lane's `busy` */
     bool attempt; /* the engine waits for a verdict */
     bool orphan;  /* the engine has ended it, while its records are under way */
     enum flue_code made_code;
@@ -290,6 +293,7 @@ struct kafka_lane { /* of one loop */
     struct flue_loop *loop;
     struct kafka_item *line;     /* to be handed over, by sequence */
     struct kafka_item *troubled; /* failed, not yet ended */
+    uint64_t busy[LANE_WORDS];   /* keys of the items that librdkafka has; no two share one */
     uint64_t sequence;
     struct flue_timer timer;
     bool pumping, again;
@@ -360,6 +364,18 @@ static bool share(const uint64_t *a, const uint64_t *b)
     return both != 0;
 }
 
+static void add_keys(uint64_t *to, const uint64_t *keys)
+{
+    for (unsigned i = 0; i < LANE_WORDS; i++)
+        to[i] |= keys[i];
+}
+
+static void take_keys(uint64_t *from, const uint64_t *keys)
+{
+    for (unsigned i = 0; i < LANE_WORDS; i++)
+        from[i] &= ~keys[i];
+}
+
 static void charge(struct kafka_item *item)
 {
     size_t now = item->records.bytes + item->records.count * RECORD_COST;
@@ -378,7 +394,8 @@ static void give_up(struct kafka_item *item)
     struct kafka_exporter *kafka = item->at->kafka;
 
     item->gone = true;
-    if (atomic_fetch_add(&kafka->given_up, 1) + 1 >= atomic_load(&kafka->under_way))
+    if (atomic_fetch_add(&kafka->given_up, 1) + 1 >= atomic_load(&kafka->under_way) &&
+        item->producer)
         kafka_producer_purge(item->producer);
 }
 
@@ -387,10 +404,10 @@ static void free_item(void *state)
     struct kafka_item *item = state;
     struct kafka_lane *lane = item->at;
 
-    bool more = item->in_line && item->producer;
+    bool more = item->in_line && item->busy;
     leave_line(item);
     be_troubled(item, false);
-    if (item->producer) { /* it went for another's sake, see help; freed when all is back */
+    if (item->busy) { /* it went for another's sake, see help; freed when all is back */
         item->orphan = true;
         give_up(item);
         if (more) {
@@ -552,7 +569,7 @@ static void helped(struct kafka_item *item)
         return;
     }
     for (behind = lane->line; behind;) { /* they would fare the same */
-        if (behind->sequence > sequence && behind->attempt && behind->made && !behind->producer &&
+        if (behind->sequence > sequence && behind->attempt && behind->made && !behind->busy &&
             share(keys, behind->keys)) {
             behind->error = error;
             leave_line(behind);
@@ -562,6 +579,7 @@ static void helped(struct kafka_item *item)
         }
         behind = behind->next_in_line;
     }
+    pump(lane);
 }
 
 /* All records of an attempt are back. */
@@ -574,6 +592,8 @@ static void returned(struct flue_task *task)
 
     kafka_producer_put(item->producer);
     item->producer = NULL;
+    item->busy = false;
+    take_keys(item->at->busy, item->keys);
     atomic_fetch_sub(&kafka->under_way, 1);
     if (item->gone) {
         atomic_fetch_sub(&kafka->given_up, 1);
@@ -644,7 +664,9 @@ static bool hand_over(struct kafka_item *item)
 {
     struct kafka_exporter *kafka = item->at->kafka;
 
-    if (!item->producer) { /* begins an attempt */
+    if (!item->busy) { /* begins an attempt */
+        item->busy = true;
+        add_keys(item->at->busy, item->keys);
         item->producer = kafka_producer_get(&kafka->producers);
         item->error = (struct flue_error){0};
         atomic_store_explicit(&item->open, 1, memory_order_release);
@@ -687,7 +709,7 @@ static struct kafka_item *held_up_by(const struct kafka_lane *lane, const struct
  * its records go now, in front. */
 static void help(struct kafka_lane *lane, struct kafka_item *first)
 {
-    if (first->attempt || first->in_line || first->producer || !first->made || first->made_code)
+    if (first->attempt || first->in_line || first->busy || !first->made || first->made_code)
         return;
     first->cancelled = false;
     first->awaits = 0;
@@ -723,29 +745,30 @@ static void pump(struct kafka_lane *lane)
     lane->pumping = true;
     do {
         lane->again = false;
-        memset(blocked, 0, sizeof blocked);
+        memcpy(blocked, lane->busy, sizeof blocked);
         for (item = lane->line; item; item = next) {
             next = item->next_in_line;
             if (!item->made) /* its keys are not known yet */
                 break;
-            struct kafka_item *first = held_up_by(lane, item);
-            if (first || share(blocked, item->keys)) {
-                if (first && item->attempt)
-                    help(lane, first);
-                for (unsigned i = 0; i < LANE_WORDS; i++)
-                    blocked[i] |= item->keys[i];
-                continue;
+            if (!item->busy) {
+                struct kafka_item *first = held_up_by(lane, item);
+                if (first || share(blocked, item->keys)) {
+                    if (first && item->attempt)
+                        help(lane, first);
+                    add_keys(blocked, item->keys);
+                    continue;
+                }
+                if (item->made_code) {
+                    leave_line(item);
+                    conclude(item);
+                    break; /* the line may be another now */
+                }
+                if (item->awaits && !smaller(lane, item)) {
+                    add_keys(blocked, item->keys);
+                    continue;
+                }
             }
-            if (item->made_code) {
-                leave_line(item);
-                conclude(item);
-                break; /* the line may be another now */
-            }
-            if (item->awaits && !smaller(lane, item)) {
-                for (unsigned i = 0; i < LANE_WORDS; i++)
-                    blocked[i] |= item->keys[i];
-                continue;
-            }
+            add_keys(blocked, item->keys);
             if (!hand_over(item)) {
                 flue_timer_arm(lane->loop, &lane->timer, flue_monotonic_ns() + FULL_WAIT_NS);
                 break;
@@ -784,7 +807,8 @@ static void made(struct kafka_item *item)
     for (struct kafka_record *record = item->records.first; record; record = record->next) {
         record->item = item;
         record->status = RECORD_WAITS;
-        item->keys[record->lane >> 6] |= (uint64_t)1 << (record->lane & 63);
+        if (record->key.data)
+            item->keys[record->lane >> 6] |= (uint64_t)1 << (record->lane & 63);
     }
     item->next_record = item->records.first;
     flue_metric_add(kafka->left_out, (int64_t)item->records.left_out);
@@ -818,7 +842,7 @@ static void cancel(struct flue_send *send)
     item->cancelled = true;
     if (item->making)
         return;
-    if (item->in_line && !item->producer) { /* nothing of it is under way */
+    if (item->in_line && !item->busy) { /* nothing of it is under way */
         flue_fail(&item->error, FLUE_CANCELLED, "cancelled");
         item->made_code = FLUE_CANCELLED;
         leave_line(item);
@@ -869,7 +893,7 @@ static void kafka_send(void *instance, struct flue_send *send)
         send->cancel = cancel;
         item->cancelled = false;
         item->attempt = true;
-        if (item->in_line || item->producer) /* under way already */
+        if (item->in_line || item->busy) /* under way already */
             return;
         item->awaits = 0;
         item->next_record = item->records.first;
