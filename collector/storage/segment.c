@@ -277,7 +277,7 @@ static int scan_all(struct scan *scan)
         struct flue_storage_row lost = {.offset = gap, .flags = FLUE_ROW_LOST};
         if (!add_row(scan, &lost))
             return -ENOMEM;
-        judge(scan, scan->synced);
+        judge(scan, scan->synced < scan->end ? scan->synced : scan->end);
     } else {
         judge(scan, gap);
     }
