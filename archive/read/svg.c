@@ -11,7 +11,7 @@
 #define TOP        44.0
 #define BOTTOM     26.0
 #define FONT       12.0
-#define CHARACTER  6.9  /* of the font, about */
+#define CHARACTER  7.3  /* of the font, at most */
 #define SMALLEST   0.25 /* pixels: narrower frames are not drawn */
 #define NODES_MAX  4000000u
 #define DEPTH_MAX  512
@@ -26,7 +26,6 @@ struct tree {
     struct node *nodes; /* 0: all */
     size_t count, room;
     struct flue_table table; /* (parent, name) to node */
-    uint32_t depth;
 };
 struct wanted {
     uint32_t parent;
@@ -54,8 +53,6 @@ static uint32_t child(struct tree *tree, uint32_t parent, struct flue_bytes name
         !FLUE_ARENA_PUSH(&tree->arena, tree->nodes, tree->count, tree->room, node) ||
         !flue_table_insert(&tree->table, hash, row))
         return UINT32_MAX;
-    if (node.depth > tree->depth)
-        tree->depth = node.depth;
     return row;
 }
 
@@ -98,6 +95,18 @@ static int by_name(const void *left, const void *right)
     size_t least = a->name.size < b->name.size ? a->name.size : b->name.size;
     int order = least ? memcmp(a->name.data, b->name.data, least) : 0;
     return order ? order : (a->name.size > b->name.size) - (a->name.size < b->name.size);
+}
+
+/* The deepest frame that is wide enough to be drawn. */
+static uint32_t drawn_depth(const struct tree *tree)
+{
+    double scale = (WIDTH - 2 * MARGIN) / (double)tree->nodes[0].total;
+    uint32_t depth = 0;
+
+    for (size_t i = 0; i < tree->count; i++)
+        if ((double)tree->nodes[i].total * scale >= SMALLEST && tree->nodes[i].depth > depth)
+            depth = tree->nodes[i].depth;
+    return depth;
 }
 
 /* Children in the order of their names, so that equal profiles look equal. */
@@ -215,7 +224,7 @@ static void draw(struct flue_buffer *out, const struct tree *tree, const struct 
 
 static const char script[] =
     "<script><![CDATA[\n"
-    "(function(){var W=1200,M=10,C=6.9,f=document.querySelectorAll('g.f');\n"
+    "(function(){var W=1200,M=10,C=7.3,f=document.querySelectorAll('g.f');\n"
     "function show(a,w){f.forEach(function(g){var x=+g.dataset.x,v=+g.dataset.w,"
     "r=g.querySelector('rect'),t=g.querySelector('text'),s=(W-2*M)/w,n=M+(x-a)*s,z=v*s;\n"
     "if(n<M){z-=M-n;n=M}if(n+z>W-M)z=W-M-n;\n"
@@ -272,7 +281,7 @@ enum flue_code flue_render_svg(struct flue_bytes raw, uint32_t value, const char
     if (!code && !order_children(&tree))
         code = flue_fail(error, FLUE_NO_MEMORY, "no memory for a flame graph");
     if (!code) {
-        double height = TOP + (tree.depth + 1) * ROW + BOTTOM;
+        double height = TOP + (drawn_depth(&tree) + 1) * ROW + BOTTOM;
         const struct flue_pprof_value_type *type = &frames.document.types[value];
         struct flue_bytes unit = frames.document.strings[type->unit];
         flue_buffer_printf(

@@ -316,6 +316,9 @@ void flue_attempt_hurry(struct flue_exporter_loop *at)
             if (item->state == FLUE_ITEM_HELD)
                 item->timer.fire = held_no_more;
             flue_timer_arm(at->loop, &item->timer, now);
+        } else if (item->state == FLUE_ITEM_SENDING && item->send.record && !item->send.batch) {
+            /* Parked: it waits for others that come no more, and stands in the log. */
+            flue_item_give_up(item, FLUE_SHUTTING_DOWN);
         }
     }
 }
