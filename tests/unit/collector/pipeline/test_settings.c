@@ -80,8 +80,8 @@ static void batch_is_on_when_its_key_is_there(void **state)
 
 static void mistakes(void **state)
 {
-    (void)bound(&plain, "{sending_queue: {storage: file_storage}}",
-                "durable queues are not in this version");
+    (void)bound(&plain, "{sending_queue: {storage: file_storage, wait_for_result: true}}",
+                "wait_for_result");
     (void)bound(&plain, "{sending_queue: {queue_size: 0}}", "queue_size");
     (void)bound(&plain, "{sending_queue: {num_consumers: 0}}", "num_consumers");
     (void)bound(&plain, "{sending_queue: {on_overflow: drop, block_on_overflow: true}}", "exclude");
