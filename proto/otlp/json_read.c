@@ -11,6 +11,7 @@
 #include "collector/base/base64.h"
 #include "proto/otlp/json_schema.h"
 #include "proto/otlp/otlp.h"
+#include "proto/otlp/trace.h"
 #include "proto/wire/json_budget.h"
 #include "proto/wire/writer.h"
 
@@ -220,15 +221,21 @@ static enum flue_code put_value(struct reader *r, const struct flue_json_field *
                          value);
         break;
     case FLUE_JSON_UINT32:
+    case FLUE_JSON_FIXED32:
     case FLUE_JSON_UINT64:
     case FLUE_JSON_FIXED64:
-        if (!integer(value, true, &number) || (field->kind == FLUE_JSON_UINT32 && number >> 32))
+        if (!integer(value, true, &number) ||
+            ((field->kind == FLUE_JSON_UINT32 || field->kind == FLUE_JSON_FIXED32) && number >> 32))
             return wrong(r, place, "an unsigned integer within its size", value);
         break;
     }
     bool fixed = field->kind == FLUE_JSON_FIXED64 || field->kind == FLUE_JSON_DOUBLE;
     if (!always && number == 0)
         return FLUE_OK;
+    if (field->kind == FLUE_JSON_FIXED32) { /* never repeated; little-endian */
+        code = put_tag(r, field, FLUE_FIXED32);
+        return code ? code : put(r, &number, 4);
+    }
     if (!packed && (code = put_tag(r, field, fixed ? FLUE_FIXED64 : FLUE_VARINT)))
         return code;
     return fixed ? put(r, &number, 8) : put_varint(r, number);
@@ -280,9 +287,9 @@ static enum flue_code put_message(struct reader *r, const struct flue_json_field
     return code;
 }
 
-enum flue_code flue_otlp_json_read(struct flue_bytes json, size_t budget_size,
-                                   struct flue_account *account, struct flue_block **body,
-                                   struct flue_error *error)
+static enum flue_code read_as(const struct flue_json_field *schema, struct flue_bytes json,
+                              size_t budget_size, struct flue_account *account,
+                              struct flue_block **body, struct flue_error *error)
 {
     struct flue_json_budget budget;
     struct place root = {NULL, "", SIZE_MAX};
@@ -299,7 +306,7 @@ enum flue_code flue_otlp_json_read(struct flue_bytes json, size_t budget_size,
             code =
                 flue_fail(error, FLUE_NO_MEMORY, "no memory to read %zu bytes of JSON", json.size);
         else
-            code = put_message(&r, flue_json_request, tree, &root);
+            code = put_message(&r, schema, tree, &root);
     }
     if (tree)
         json_decref(tree);
@@ -314,4 +321,18 @@ enum flue_code flue_otlp_json_read(struct flue_bytes json, size_t budget_size,
     flue_block_finish(r.out);
     *body = r.out;
     return FLUE_OK;
+}
+
+enum flue_code flue_otlp_json_read(struct flue_bytes json, size_t budget,
+                                   struct flue_account *account, struct flue_block **body,
+                                   struct flue_error *error)
+{
+    return read_as(flue_json_request, json, budget, account, body, error);
+}
+
+enum flue_code flue_trace_json_read(struct flue_bytes json, size_t budget,
+                                    struct flue_account *account, struct flue_block **body,
+                                    struct flue_error *error)
+{
+    return read_as(flue_json_trace_request, json, budget, account, body, error);
 }

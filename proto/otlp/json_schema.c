@@ -132,3 +132,44 @@ static const struct flue_json_field resource_profiles[] = {
 const struct flue_json_field flue_json_request[] = {
     MANY_OF(1, "resourceProfiles", "resource_profiles", resource_profiles),
     OF(2, "dictionary", NULL, dictionary), END};
+
+static const struct flue_json_field event[] = {
+    ONE(1, "timeUnixNano", "time_unix_nano", FIXED64), ONE(2, "name", NULL, STRING),
+    MANY_OF(3, "attributes", NULL, key_value),
+    ONE(4, "droppedAttributesCount", "dropped_attributes_count", UINT32), END};
+static const struct flue_json_field span_link[] = {
+    ID(1, "traceId", "trace_id", 16),
+    ID(2, "spanId", "span_id", 8),
+    ONE(3, "traceState", "trace_state", STRING),
+    MANY_OF(4, "attributes", NULL, key_value),
+    ONE(5, "droppedAttributesCount", "dropped_attributes_count", UINT32),
+    ONE(6, "flags", NULL, FIXED32),
+    END};
+static const struct flue_json_field status[] = {ONE(2, "message", NULL, STRING),
+                                                ONE(3, "code", NULL, INT32), END};
+static const struct flue_json_field span[] = {
+    ID(1, "traceId", "trace_id", 16),
+    ID(2, "spanId", "span_id", 8),
+    ONE(3, "traceState", "trace_state", STRING),
+    ID(4, "parentSpanId", "parent_span_id", 8),
+    ONE(5, "name", NULL, STRING),
+    ONE(6, "kind", NULL, INT32),
+    ONE(7, "startTimeUnixNano", "start_time_unix_nano", FIXED64),
+    ONE(8, "endTimeUnixNano", "end_time_unix_nano", FIXED64),
+    MANY_OF(9, "attributes", NULL, key_value),
+    ONE(10, "droppedAttributesCount", "dropped_attributes_count", UINT32),
+    MANY_OF(11, "events", NULL, event),
+    ONE(12, "droppedEventsCount", "dropped_events_count", UINT32),
+    MANY_OF(13, "links", NULL, span_link),
+    ONE(14, "droppedLinksCount", "dropped_links_count", UINT32),
+    OF(15, "status", NULL, status),
+    ONE(16, "flags", NULL, FIXED32),
+    END};
+static const struct flue_json_field scope_spans[] = {
+    OF(1, "scope", NULL, scope), MANY_OF(2, "spans", NULL, span),
+    ONE(3, "schemaUrl", "schema_url", STRING), END};
+static const struct flue_json_field resource_spans[] = {
+    OF(1, "resource", NULL, resource), MANY_OF(2, "scopeSpans", "scope_spans", scope_spans),
+    ONE(3, "schemaUrl", "schema_url", STRING), END};
+const struct flue_json_field flue_json_trace_request[] = {
+    MANY_OF(1, "resourceSpans", "resource_spans", resource_spans), END};

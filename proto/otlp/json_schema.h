@@ -1,4 +1,4 @@
-/* json_schema.h: OTLP profiles as OTLP/JSON names them: one table that drives reading and writing.
+/* json_schema.h: OTLP profiles and traces as OTLP/JSON names them: one table that drives reading and writing.
  *
  * Sources: OTLP specification 1.11, "JSON Protobuf Encoding" (lowerCamelCase keys, 64-bit integers
  * as decimal strings, traceId and spanId in hex), protobuf's JSON mapping for the rest, and the
@@ -21,6 +21,7 @@ enum flue_json_kind {
     FLUE_JSON_UINT32,
     FLUE_JSON_INT64, /* varint, written as string */
     FLUE_JSON_UINT64,
+    FLUE_JSON_FIXED32,
     FLUE_JSON_FIXED64, /* written as string */
     FLUE_JSON_DOUBLE
 };
@@ -37,5 +38,6 @@ struct flue_json_field {
 
 /* Each ends with a NULL name. */
 extern const struct flue_json_field flue_json_request[];
+extern const struct flue_json_field flue_json_trace_request[];
 
 #endif

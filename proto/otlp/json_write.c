@@ -69,6 +69,7 @@ static void write_number(struct flue_buffer *out, enum flue_json_kind kind, uint
         flue_buffer_printf(out, "%" PRId32, (int32_t)number);
         break;
     case FLUE_JSON_UINT32:
+    case FLUE_JSON_FIXED32:
         flue_buffer_printf(out, "%" PRIu32, (uint32_t)number);
         break;
     case FLUE_JSON_INT64:
@@ -213,7 +214,9 @@ enum flue_code flue_otlp_json_write(const struct flue_payload *payload, struct f
     if (!code) {
         flue_slices_copy(&slices, whole->data);
         whole->size = slices.total;
-        write_message(out, flue_json_request, flue_block_bytes(whole), 0);
+        write_message(out,
+                      payload->signal == FLUE_TRACES ? flue_json_trace_request : flue_json_request,
+                      flue_block_bytes(whole), 0);
         if (out->starved)
             code = flue_fail(error, FLUE_NO_MEMORY, "no memory to write %zu bytes as JSON",
                              slices.total);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "proto/otlp/check.h"
 #include "proto/otlp/dictionary.h"
+#include "proto/otlp/trace.h"
 
 void flue_otlp_index_unref(struct flue_otlp_index *index)
 {
@@ -96,6 +97,7 @@ static struct flue_payload *clone(const struct flue_payload *base, struct flue_e
         return NULL;
     }
     atomic_fetch_add_explicit(&from->index->refs, 1, memory_order_relaxed);
+    made->ops = base->ops;
     made->signal = base->signal;
     if (!from->memory)
         return made;
@@ -186,4 +188,21 @@ const struct flue_payload_ops flue_otlp_ops = {
     .attribute_remove = flue_otlp_attribute_remove,
     .merge = flue_otlp_merge,
     .split = flue_otlp_split,
+};
+
+const struct flue_payload_ops flue_trace_ops = {
+    .form = FLUE_FORM_OTLP,
+    .name = "otlp",
+    .destroy = destroy,
+    .clone = clone,
+    .encoded_size = encoded_size,
+    .held_size = held_size,
+    .slices = slices,
+    .resource_count = resource_count,
+    .attribute_get = flue_otlp_attribute_get,
+    .attribute_each = flue_otlp_attribute_each,
+    .attributes_set = flue_otlp_attributes_set,
+    .attribute_remove = flue_otlp_attribute_remove,
+    .merge = flue_trace_merge,
+    .split = flue_trace_split,
 };

@@ -1,24 +1,26 @@
-/* response.c: ExportProfilesServiceResponse { partial_success = 1 { rejected_profiles = 1,
- * error_message = 2 } }, in protobuf and in JSON. */
+/* response.c: ExportProfilesServiceResponse, and in the same shape ExportTraceServiceResponse {
+ * partial_success = 1 { rejected_profiles = 1, error_message = 2 } }, in protobuf and in JSON. What
+ * is rejected are profiles or spans. */
 #include <inttypes.h>
 #include "collector/base/buffer.h"
 #include "proto/otlp/otlp.h"
+#include "proto/otlp/trace.h"
 #include "proto/wire/json_budget.h"
 #include "proto/wire/writer.h"
 
-void flue_otlp_response_write(uint64_t rejected_profiles, struct flue_bytes message, bool json,
-                              struct flue_buffer *out)
+static void response_write(uint64_t rejected, const char *name, struct flue_bytes message,
+                           bool json, struct flue_buffer *out)
 {
     size_t size = 0;
     uint8_t head[32], *at = head;
 
     if (json) {
         flue_buffer_text(out, "{");
-        if (rejected_profiles || message.size) {
+        if (rejected || message.size) {
             const char *comma = "";
             flue_buffer_text(out, "\"partialSuccess\":{");
-            if (rejected_profiles) { /* int64 is a string in JSON */
-                flue_buffer_printf(out, "\"rejectedProfiles\":\"%" PRIu64 "\"", rejected_profiles);
+            if (rejected) { /* int64 is a string in JSON */
+                flue_buffer_printf(out, "\"%s\":\"%" PRIu64 "\"", name, rejected);
                 comma = ",";
             }
             if (message.size) {
@@ -30,21 +32,33 @@ void flue_otlp_response_write(uint64_t rejected_profiles, struct flue_bytes mess
         flue_buffer_text(out, "}");
         return;
     }
-    if (!rejected_profiles && !message.size)
+    if (!rejected && !message.size)
         return;
-    if (rejected_profiles)
-        size += 1 + flue_varint_size(rejected_profiles);
+    if (rejected)
+        size += 1 + flue_varint_size(rejected);
     if (message.size)
         size += flue_len_field_size(2, message.size);
     at = flue_write_len_head(at, 1, size);
-    if (rejected_profiles) {
+    if (rejected) {
         *at++ = 0x08;
-        at = flue_write_varint(at, rejected_profiles);
+        at = flue_write_varint(at, rejected);
     }
     if (message.size)
         at = flue_write_len_head(at, 2, message.size);
     flue_buffer_add(out, flue_bytes(head, (size_t)(at - head)));
     flue_buffer_add(out, message);
+}
+
+void flue_otlp_response_write(uint64_t rejected_profiles, struct flue_bytes message, bool json,
+                              struct flue_buffer *out)
+{
+    response_write(rejected_profiles, "rejectedProfiles", message, json, out);
+}
+
+void flue_trace_response_write(uint64_t rejected_spans, struct flue_bytes message, bool json,
+                               struct flue_buffer *out)
+{
+    response_write(rejected_spans, "rejectedSpans", message, json, out);
 }
 
 static void keep_message(struct flue_bytes text, char *message, size_t size)
@@ -70,6 +84,8 @@ static enum flue_code read_json(struct flue_bytes response, uint64_t *rejected, 
     }
     partial = json_object_get(root, "partialSuccess");
     count = json_object_get(partial, "rejectedProfiles");
+    if (!count)
+        count = json_object_get(partial, "rejectedSpans");
     text = json_object_get(partial, "errorMessage");
     if (json_is_integer(count) && json_integer_value(count) > 0)
         *rejected = (uint64_t)json_integer_value(count);
@@ -111,6 +127,6 @@ enum flue_code flue_otlp_response_read(struct flue_bytes response, bool json,
         whole &= flue_reader_done(&partial);
     }
     if (!whole || !flue_reader_done(&reader))
-        return flue_fail(error, FLUE_INVALID, "the answer is no ExportProfilesServiceResponse");
+        return flue_fail(error, FLUE_INVALID, "the answer is no Export...ServiceResponse");
     return FLUE_OK;
 }
