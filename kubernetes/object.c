@@ -21,10 +21,9 @@ struct flue_bytes flue_kube_pair_find(const struct flue_kube_pair *pairs, unsign
 
 struct flue_bytes flue_kube_container_id(struct flue_bytes id)
 {
-    for (size_t i = 0; i + 3 <= id.size; i++)
-        if (memcmp(id.data + i, "://", 3) == 0)
-            return flue_bytes_from(id, i + 3);
-    return id;
+    const uint8_t *colon = id.size ? memchr(id.data, ':', id.size) : NULL;
+    size_t at = colon ? (size_t)(colon - id.data) : id.size;
+    return id.size - at >= 3 && memcmp(colon, "://", 3) == 0 ? flue_bytes_from(id, at + 3) : id;
 }
 
 int64_t flue_kube_time(struct flue_bytes text)

@@ -366,6 +366,14 @@ void flue_kube_store_destroy(struct flue_kube_store *store)
 
 /* ---- looking up ------------------------------------------------------------------------------ */
 
+/* A container id or uid is of one pod: where two records have it, one is replacing the other. */
+static const struct flue_kube_entry *find_one(struct flue_kube_store *store, unsigned type,
+                                              struct flue_bytes key)
+{
+    struct flue_kube_walk walk = flue_kube_walk(&store->table, type, key);
+    return flue_kube_walk_next(&walk);
+}
+
 /* The latest of those that have this key. */
 static const struct flue_kube_entry *find(struct flue_kube_store *store, unsigned type,
                                           struct flue_bytes key)
@@ -382,7 +390,7 @@ static const struct flue_kube_entry *find(struct flue_kube_store *store, unsigne
 const struct flue_kube_record *flue_kube_find_container(struct flue_kube_store *store,
                                                         struct flue_bytes id, int *container)
 {
-    const struct flue_kube_entry *entry = find(store, FLUE_KUBE_BY_CONTAINER, id);
+    const struct flue_kube_entry *entry = find_one(store, FLUE_KUBE_BY_CONTAINER, id);
     if (!entry)
         return NULL;
     *container = entry->container;
@@ -392,7 +400,7 @@ const struct flue_kube_record *flue_kube_find_container(struct flue_kube_store *
 const struct flue_kube_record *flue_kube_find_uid(struct flue_kube_store *store,
                                                   struct flue_bytes uid)
 {
-    const struct flue_kube_entry *entry = find(store, FLUE_KUBE_BY_UID, uid);
+    const struct flue_kube_entry *entry = find_one(store, FLUE_KUBE_BY_UID, uid);
     return entry ? flue_kube_record_of(entry) : NULL;
 }
 

@@ -37,8 +37,10 @@ enum flue_kube_key_type {
 struct flue_kube_entry {
     uint64_t hash;
     _Atomic int64_t ended_ns; /* wall clock; INT64_MAX: it has not */
-    uint32_t record;          /* how far before this entry its record begins */
-    uint16_t key;             /* where in the record's text */
+    /* BY_ADDRESS: another entry of the same address; the table has but the first of them. */
+    _Atomic(struct flue_kube_entry *) same;
+    uint32_t record; /* how far before this entry its record begins */
+    uint16_t key;    /* where in the record's text */
     uint8_t key_size, type;
     int16_t container; /* BY_CONTAINER: which; else -1 */
     bool linked;       /* the writer's: in the table */

@@ -77,24 +77,49 @@ bool flue_kube_table_reserve(struct flue_kube_table *table, size_t more,
 
 void flue_kube_table_link(struct flue_kube_table *table, struct flue_kube_entry *entry)
 {
-    put(atomic_load(&table->slots), entry);
+    struct flue_kube_entry *first = NULL;
+
     entry->linked = true;
+    if (entry->type == FLUE_KUBE_BY_ADDRESS) {
+        struct flue_kube_walk walk =
+            flue_kube_walk(table, FLUE_KUBE_BY_ADDRESS, flue_kube_entry_key(entry));
+        first = flue_kube_walk_next(&walk);
+    }
+    if (first) {
+        atomic_store(&entry->same, atomic_load(&first->same));
+        atomic_store(&first->same, entry);
+        return;
+    }
+    put(atomic_load(&table->slots), entry);
     table->linked++;
     table->used++;
 }
 
+/* A reader that stands on the removed entry goes on from it: its own link is left as it is. */
 void flue_kube_table_unlink(struct flue_kube_table *table, struct flue_kube_entry *entry)
 {
     struct flue_kube_slots *slots = atomic_load(&table->slots);
+    struct flue_kube_entry *at, *after = atomic_load(&entry->same);
     size_t i = entry->hash & slots->mask;
 
     if (!entry->linked)
         return;
+    entry->linked = false;
+    if (entry->type == FLUE_KUBE_BY_ADDRESS) {
+        struct flue_kube_walk walk =
+            flue_kube_walk(table, FLUE_KUBE_BY_ADDRESS, flue_kube_entry_key(entry));
+        at = flue_kube_walk_next(&walk);
+        if (at != entry) {
+            while (atomic_load(&at->same) != entry)
+                at = atomic_load(&at->same);
+            atomic_store(&at->same, after);
+            return;
+        }
+    }
     while (atomic_load_explicit(&slots->at[i], memory_order_relaxed) != entry)
         i = (i + 1) & slots->mask;
-    atomic_store(&slots->at[i], &removed);
-    entry->linked = false;
-    table->linked--;
+    atomic_store(&slots->at[i], after ? after : &removed);
+    table->linked -= !after;
 }
 
 struct flue_kube_walk flue_kube_walk(struct flue_kube_table *table, unsigned type,
@@ -102,11 +127,16 @@ struct flue_kube_walk flue_kube_walk(struct flue_kube_table *table, unsigned typ
 {
     const struct flue_kube_slots *slots = atomic_load(&table->slots);
     uint64_t hash = flue_kube_key_hash(type, key);
-    return (struct flue_kube_walk){slots, hash & slots->mask, hash, type, key};
+    return (struct flue_kube_walk){slots, NULL, hash & slots->mask, hash, type, key};
 }
 
 struct flue_kube_entry *flue_kube_walk_next(struct flue_kube_walk *walk)
 {
+    if (walk->same) {
+        struct flue_kube_entry *entry = walk->same;
+        walk->same = atomic_load(&entry->same);
+        return entry;
+    }
     for (;;) {
         struct flue_kube_entry *entry =
             atomic_load(&((struct flue_kube_slots *)(uintptr_t)walk->slots)->at[walk->i]);
@@ -114,7 +144,9 @@ struct flue_kube_entry *flue_kube_walk_next(struct flue_kube_walk *walk)
             return NULL;
         walk->i = (walk->i + 1) & walk->slots->mask;
         if (entry != &removed && entry->hash == walk->hash && entry->type == walk->type &&
-            flue_bytes_equal(flue_kube_entry_key(entry), walk->key))
+            flue_bytes_equal(flue_kube_entry_key(entry), walk->key)) {
+            walk->same = atomic_load(&entry->same);
             return entry;
+        }
     }
 }

@@ -1,7 +1,8 @@
 /* table.h: the store's one table of links from keys to entries; for the files of this folder only.
  *
- * Open addressing over pointers; a removed link leaves a mark that is walked over. One writer, who
- * fills a new table when this one is three quarters full, and readers who walk it meanwhile. */
+ * Open addressing over pointers; a removed link leaves a mark that is walked over. Addresses, which
+ * many pods may have had, are one link and a list behind it. One writer, who fills a new table when
+ * this one is three quarters full, and readers who walk it meanwhile. */
 #ifndef FLUE_KUBERNETES_TABLE_H
 #define FLUE_KUBERNETES_TABLE_H
 
@@ -31,6 +32,7 @@ uint64_t flue_kube_key_hash(unsigned type, struct flue_bytes key);
 /* for (at = walk(...); (entry = next(&at)); ) every entry of this key, in no order. */
 struct flue_kube_walk {
     const struct flue_kube_slots *slots;
+    struct flue_kube_entry *same; /* of a list: the next one */
     size_t i;
     uint64_t hash;
     unsigned type;

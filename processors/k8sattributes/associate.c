@@ -115,17 +115,19 @@ void k8s_profile_times(const struct flue_payload *payload, size_t resource, int6
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-static bool all_of(struct flue_bytes text, const char *more, size_t maximum)
+/* What an id may be made of: 1 in ids of containers and uids, 2 in the former only. */
+static const uint8_t id_bytes[256] = {
+    ['0' ... '9'] = 1, ['a' ... 'z'] = 1, ['A' ... 'Z'] = 1, ['-'] = 1, ['_'] = 2, ['.'] = 2};
+
+static bool all_of(struct flue_bytes text, unsigned most, size_t maximum)
 {
+    unsigned wrong = 0;
+
     if (!text.size || text.size > maximum)
         return false;
-    for (size_t i = 0; i < text.size; i++) {
-        uint8_t c = text.data[i];
-        bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!plain && !(c && strchr(more, c)))
-            return false;
-    }
-    return true;
+    for (size_t i = 0; i < text.size; i++)
+        wrong |= (uint8_t)(id_bytes[text.data[i]] - 1u) >= most;
+    return !wrong;
 }
 
 static enum k8s_result by_address(struct k8s_context *c, size_t resource, struct flue_bytes address,
@@ -168,7 +170,7 @@ static enum k8s_result by_container(struct k8s_context *c, struct flue_bytes id,
                                     const struct flue_kube_record **record, int *container)
 {
     id = flue_kube_container_id(id);
-    if (!all_of(id, "-_.", 128))
+    if (!all_of(id, 2, 128))
         return K8S_INVALID;
     *record = flue_kube_find_container(c->store, id, container);
     return *record ? K8S_MATCHED : K8S_UNKNOWN;
@@ -177,7 +179,7 @@ static enum k8s_result by_container(struct k8s_context *c, struct flue_bytes id,
 static enum k8s_result by_uid(struct k8s_context *c, struct flue_bytes uid,
                               const struct flue_kube_record **record)
 {
-    if (!all_of(uid, "-", 64))
+    if (!all_of(uid, 1, 64))
         return K8S_INVALID;
     *record = flue_kube_find_uid(c->store, uid);
     return *record ? K8S_MATCHED : K8S_UNKNOWN;

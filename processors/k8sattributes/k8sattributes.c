@@ -95,6 +95,7 @@ static enum k8s_result match_own(struct k8s_context *c, size_t resource,
                               record, container);
 }
 
+/* Between flue_kube_enter and flue_kube_leave. */
 static enum flue_code set_attributes(struct k8s_loop *l, struct k8s_context *c,
                                      struct flue_payload *payload, size_t resource, bool *wait,
                                      struct flue_error *error)
@@ -102,12 +103,9 @@ static enum flue_code set_attributes(struct k8s_loop *l, struct k8s_context *c,
     struct k8s *k8s = l->k8s;
     const struct flue_kube_record *record;
     const struct k8s_cached *cached = NULL;
-    struct flue_attribute_set set;
-    struct flue_block *block = NULL;
     int container;
     enum flue_code code = FLUE_OK;
 
-    flue_kube_enter(flue_kube_store_epochs(c->store), l->loop->index);
     enum k8s_result result = c->own ? match_own(c, resource, &record, &container)
                                     : k8s_associate(c, resource, &record, &container);
     if (result == K8S_MATCHED) {
@@ -116,18 +114,15 @@ static enum flue_code set_attributes(struct k8s_loop *l, struct k8s_context *c,
         if (!cached)
             code = error->code;
     }
-    flue_kube_leave(flue_kube_store_epochs(c->store), l->loop->index);
     *wait = result == K8S_WAIT;
     if (*wait || code)
         return code;
     flue_metric_add(k8s->results[result], 1);
     if (!cached || !cached->block)
         return FLUE_OK;
-    set = cached->set;
-    block = cached->block;
-    return payload->ops->attributes_set(payload, resource, &set,
+    return payload->ops->attributes_set(payload, resource, &cached->set,
                                         k8s->config->overwrite ? FLUE_SET_UPSERT : FLUE_SET_INSERT,
-                                        block, error);
+                                        cached->block, error);
 }
 
 /* ---- one batch ------------------------------------------------------------------------------- */
@@ -165,17 +160,17 @@ static bool decide(struct k8s_loop *l, struct held *h, struct flue_error *error)
         }
         flue_metric_add(k8s->unready, (int64_t)context.resources);
     }
-    for (; h->resource < context.resources; h->resource++) {
-        bool wait = false;
-        if (set_attributes(l, &context, payload, h->resource, &wait, error))
-            return false;
-        if (wait) {
-            int64_t left = context.wait_ns - (int64_t)flue_wall_ns();
-            h->due_ns = now + (left > 0 ? left : 0);
-            return true;
-        }
+    bool wait = false;
+    flue_kube_enter(flue_kube_store_epochs(context.store), l->loop->index);
+    while (h->resource < context.resources &&
+           !set_attributes(l, &context, payload, h->resource, &wait, error) && !wait)
+        h->resource++;
+    flue_kube_leave(flue_kube_store_epochs(context.store), l->loop->index);
+    if (wait) {
+        int64_t left = context.wait_ns - (int64_t)flue_wall_ns();
+        h->due_ns = now + (left > 0 ? left : 0);
     }
-    return false;
+    return wait;
 }
 
 static void give_on(struct held *h, const struct flue_error *error)

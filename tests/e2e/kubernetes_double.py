@@ -219,6 +219,13 @@ def fields(data):
             at += 8 if tag & 7 == 1 else 4
 
 
+def positions(data, text):
+    at = data.find(text)
+    while at >= 0:
+        yield at
+        at = data.find(text, at + len(text))
+
+
 class Template:
     """The recorded pod of the packager, as large as a pod of production; what tells pods apart is
     written over what tells it."""
@@ -244,16 +251,23 @@ class Template:
         self.places = {}
         for type in (b"ADDED", b"MODIFIED", b"DELETED"):
             body = field(1, type) + field(2, field(1, self.object))
-            self.places[type] = bytearray(struct.pack(">I", len(body)) + body)
+            self.places[type] = self.pieces(struct.pack(">I", len(body)) + body)
+
+    def pieces(self, frame):
+        """What stands between the places that are written, and what belongs into each."""
+        marks = (self.NAME, self.uid, self.ADDRESS, b"fd00::17", *self.IDS)
+        found = sorted((at, m) for m in range(len(marks)) for at in positions(frame, marks[m]))
+        out, at = [], 0
+        for start, mark in found:
+            out += [frame[at:start], mark]
+            at = start + len(marks[mark])
+        return out + [frame[at:]]
 
     def write(self, type, i, turn=0):
-        frame = self.places[type]
-        out = bytes(frame)
-        for old, new in ((self.NAME, b"packager-%010d-%05d" % (i, turn % 100000)), (self.uid, self.uid_of(i)),
-                         (self.ADDRESS, b"1%d.%d.%d.%d" % (i // 1000 % 10, i // 100 % 10, i // 10 % 10, i % 10)),
-                         (self.IDS[0], self.id_of(i, 0)), (self.IDS[1], self.id_of(i, 1))):
-            out = out.replace(old, new)
-        return out
+        values = (b"packager-%010d-%05d" % (i, turn % 100000), self.uid_of(i),
+                  b"1%d.%d.%d.%d" % (i // 1000 % 10, i // 100 % 10, i // 10 % 10, i % 10),
+                  b"%04x::%02x" % (0xA000 + (i >> 8), i & 255), self.id_of(i, 0), self.id_of(i, 1))
+        return b"".join(values[p] if isinstance(p, int) else p for p in self.places[type])
 
     @staticmethod
     def uid_of(i):
