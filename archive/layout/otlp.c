@@ -111,7 +111,8 @@ static size_t find_kind(struct flue_otlp_object *object, struct flue_bytes servi
     uint64_t hash;
     uint32_t row;
 
-    if (object->last < object->kind_count && same_kind(object->kinds, (uint32_t)object->last, &kind))
+    if (object->last < object->kind_count &&
+        same_kind(object->kinds, (uint32_t)object->last, &kind))
         return object->last;
     hash = flue_hash_join(flue_hash(service), flue_hash(type));
     row = flue_table_find(&object->by_name, hash, same_kind, object->kinds, &kind);
@@ -138,17 +139,16 @@ static bool add_type(struct flue_otlp_object *object, struct kind *kind, struct 
         if (flue_bytes_equal(kind->types[i], name))
             return true;
     copy = flue_arena_copy(&object->arena, name);
-    return copy.data && FLUE_ARENA_PUSH(&object->arena, kind->types, kind->type_count,
-                                        kind->type_room, copy);
+    return copy.data &&
+           FLUE_ARENA_PUSH(&object->arena, kind->types, kind->type_count, kind->type_room, copy);
 }
 
 /* What people may ask for: the sample type, the period's type, and the name Pyroscope gives it. */
 static bool add_names(struct flue_otlp_object *object, struct kind *kind,
                       struct flue_profile_type type, struct flue_profile_type period)
 {
-    uint64_t hash =
-        flue_hash_join(flue_hash_join(flue_hash(type.type), flue_hash(type.unit)),
-                       flue_hash(period.type));
+    uint64_t hash = flue_hash_join(flue_hash_join(flue_hash(type.type), flue_hash(type.unit)),
+                                   flue_hash(period.type));
 
     for (unsigned i = 0; i < kind->seen_count; i++)
         if (kind->seen[i] == hash)
@@ -181,8 +181,7 @@ static size_t choose(void *arg, const struct flue_payload *payload,
                                      &service) ||
         service.type != FLUE_VALUE_STRING || !service.text.size)
         service.text = FLUE_BYTES(FLUE_SERVICE_NONE);
-    size_t number =
-        find_kind(object, service.text, period.type.size ? period.type : type.type);
+    size_t number = find_kind(object, service.text, period.type.size ? period.type : type.type);
     if (number == FLUE_GATHER_NONE || !add_names(object, &object->kinds[number], type, period)) {
         adding->failed = true;
         return FLUE_GATHER_NONE;

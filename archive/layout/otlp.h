@@ -49,9 +49,9 @@ size_t flue_otlp_object_size(const struct flue_otlp_object *object);
 uint64_t flue_otlp_object_profiles(const struct flue_otlp_object *object);
 
 struct flue_otlp_made {
-    struct flue_slices body;         /* borrowed from the object */
-    struct flue_index_object index;  /* likewise; without key */
-    uint64_t min_ns, max_ns;         /* of its profiles */
+    struct flue_slices body;        /* borrowed from the object */
+    struct flue_index_object index; /* likewise; without key */
+    uint64_t min_ns, max_ns;        /* of its profiles */
     uint64_t raw_size;
     char hash[17];
 };
@@ -66,8 +66,8 @@ enum flue_code flue_otlp_object_finish(struct flue_otlp_object *object, struct f
 #define FLUE_OTLP_TAIL (64u << 10)
 enum flue_code flue_otlp_tail(struct flue_bytes end, struct flue_bytes *index, size_t *missing,
                               struct flue_error *error);
-/* The message behind its length, at *at of a frame that was inflated; false at its end. FLUE_INVALID
- * in `error` when it is cut. */
+/* The message behind its length, at *at of a frame that was inflated; false at its end.
+ * FLUE_INVALID in `error` when it is cut. */
 bool flue_otlp_message(struct flue_bytes raw, size_t *at, struct flue_bytes *message,
                        struct flue_error *error);
 

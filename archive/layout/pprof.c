@@ -103,8 +103,8 @@ static enum flue_code plan_profile(struct flue_pprof_plan *plan, const struct fl
     time_t seconds = (time_t)(time_ns / 1000000000u);
     struct tm utc;
 
-    flue_key_element(batch->origin->tenant.size ? batch->origin->tenant : FLUE_BYTES(FLUE_TENANT_NONE),
-                      tenant);
+    flue_key_element(
+        batch->origin->tenant.size ? batch->origin->tenant : FLUE_BYTES(FLUE_TENANT_NONE), tenant);
     flue_key_element(label(series, "service_name", FLUE_SERVICE_NONE), service);
     flue_key_element(label(series, "__name__", "profile"), type);
     if (!gmtime_r(&seconds, &utc) || !content_hash(series, profile->bytes, hash))
@@ -158,7 +158,8 @@ enum flue_code flue_pprof_object_content(const struct flue_pprof_object *object,
 
     *packed = NULL;
     *content = raw;
-    if (!object->gzip && (code = flue_deflate(FLUE_GZIP, FLUE_LEVEL_DEFAULT, &one, packed, error)) == FLUE_OK)
+    if (!object->gzip &&
+        (code = flue_deflate(FLUE_GZIP, FLUE_LEVEL_DEFAULT, &one, packed, error)) == FLUE_OK)
         *content = flue_block_bytes(*packed);
     return code;
 }

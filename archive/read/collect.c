@@ -87,8 +87,7 @@ static enum flue_code merge_kind(struct kind *kind, struct flue_error *error)
     return FLUE_OK;
 }
 
-static struct kind *kind_of(struct flue_collect *collect, const char *types,
-                            struct flue_bytes name)
+static struct kind *kind_of(struct flue_collect *collect, const char *types, struct flue_bytes name)
 {
     struct kind *kind;
 
@@ -108,7 +107,7 @@ enum flue_code flue_collect_add(struct flue_collect *collect, struct flue_bytes 
     struct flue_pprof_type_name *types;
     struct flue_pprof_facts facts;
     struct flue_arena arena;
-    char text[sizeof ((struct kind *)NULL)->types] = "";
+    char text[sizeof((struct kind *)NULL)->types] = "";
     size_t at = 0;
     bool wanted = flue_question_type(collect->question, name);
     struct flue_block *block = NULL;
@@ -265,7 +264,8 @@ enum flue_code flue_collect_finish(struct flue_collect *collect, struct flue_blo
     if (!code)
         code = merge_kind(collect->kinds[0], error);
     if (!code)
-        code = choose_value(collect, flue_block_bytes(collect->kinds[0]->profiles[0]), value, error);
+        code =
+            choose_value(collect, flue_block_bytes(collect->kinds[0]->profiles[0]), value, error);
     if (!code)
         *out = flue_block_ref(collect->kinds[0]->profiles[0]);
     return code;

@@ -79,8 +79,7 @@ static bool push(struct flue_frames *frames, size_t *count, struct flue_bytes na
 }
 
 enum flue_code flue_frames_stack(struct flue_frames *frames, uint32_t sample,
-                                 struct flue_bytes **names, size_t *count,
-                                 struct flue_error *error)
+                                 struct flue_bytes **names, size_t *count, struct flue_error *error)
 {
     const struct flue_pprof_document *d = &frames->document;
     const struct flue_pprof_sample *s = &d->samples[sample];

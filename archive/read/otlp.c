@@ -13,7 +13,7 @@
 
 #define HOUR_NS     (3600ull * 1000000000u)
 #define HOURS_MAX   (24 * 400)
-#define GAP         (256u << 10)  /* between two frames that are still fetched as one */
+#define GAP         (256u << 10) /* between two frames that are still fetched as one */
 #define RUN_MAX     (64u << 20)
 #define FRAME_MAX   (1u << 30)
 #define WORK_BUDGET ((size_t)2 << 30)
@@ -126,12 +126,11 @@ static bool keep_key(void *arg, const struct flue_object_listed *listed)
     if (listed->folder || !flue_bytes_ends_with(listed->key, flue_bytes_of(end)))
         return true;
     copy = flue_arena_copy(&reading->arena, listed->key);
-    reading->failed =
-        reading->failed || !copy.data ||
-        !FLUE_ARENA_PUSH(&reading->arena, reading->keys, reading->key_count, reading->key_room,
-                         copy) ||
-        !FLUE_ARENA_PUSH(&reading->arena, reading->sizes, reading->size_count, reading->size_room,
-                         listed->size);
+    reading->failed = reading->failed || !copy.data ||
+                      !FLUE_ARENA_PUSH(&reading->arena, reading->keys, reading->key_count,
+                                       reading->key_room, copy) ||
+                      !FLUE_ARENA_PUSH(&reading->arena, reading->sizes, reading->size_count,
+                                       reading->size_room, listed->size);
     return !reading->failed;
 }
 
@@ -327,9 +326,8 @@ static enum flue_code read_runs(struct reading *reading, struct flue_error *erro
         size_t count = 0;
         for (; count < 16 && at + count < reading->run_count; count++) {
             const struct run *run = &reading->runs[at + count];
-            gets[count] = (struct flue_source_get){.key = flue_bytes_of(run->key),
-                                                   .offset = (int64_t)run->offset,
-                                                   .size = run->size};
+            gets[count] = (struct flue_source_get){
+                .key = flue_bytes_of(run->key), .offset = (int64_t)run->offset, .size = run->size};
         }
         flue_source_get(reading->reader->source, gets, count);
         for (size_t i = 0; i < count; i++) {

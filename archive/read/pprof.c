@@ -49,8 +49,8 @@ static bool keep_folder(void *arg, const struct flue_object_listed *listed)
 static enum flue_code list_folders(struct flue_source *source, struct flue_bytes prefix,
                                    struct folders *out, struct flue_error *error)
 {
-    enum flue_code code = flue_source_list(source, prefix, flue_bytes(NULL, 0), '/', keep_folder,
-                                           out, error);
+    enum flue_code code =
+        flue_source_list(source, prefix, flue_bytes(NULL, 0), '/', keep_folder, out, error);
     return !code && out->failed ? flue_fail(error, FLUE_NO_MEMORY, "no memory to list folders")
                                 : code;
 }
@@ -93,8 +93,8 @@ static bool keep_object(void *arg, const struct flue_object_listed *listed)
         return true;
     copy = flue_arena_copy(&reading->arena,
                            flue_bytes_first(listed->key, listed->key.size - sizeof EXTENSION + 1));
-    reading->failed = !copy.data || !FLUE_ARENA_PUSH(&reading->arena, reading->keys,
-                                                     reading->count, reading->room, copy);
+    reading->failed = !copy.data || !FLUE_ARENA_PUSH(&reading->arena, reading->keys, reading->count,
+                                                     reading->room, copy);
     return !reading->failed;
 }
 
@@ -183,18 +183,18 @@ static enum flue_code read_hour(struct flue_archive_reader *reader, struct flue_
 
     flue_arena_init(&reading.arena, WORK_BUDGET, 0);
     gmtime_r(&seconds, &utc);
-    char *prefix = flue_arena_printf(&reading.arena, "%.*sdt=%04d-%02d-%02d/hour=%02d/",
-                                     FLUE_PRI(folder), utc.tm_year + 1900, utc.tm_mon + 1,
-                                     utc.tm_mday, utc.tm_hour);
+    char *prefix =
+        flue_arena_printf(&reading.arena, "%.*sdt=%04d-%02d-%02d/hour=%02d/", FLUE_PRI(folder),
+                          utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour);
     char *after = prefix ? flue_arena_printf(&reading.arena, "%s%019" PRIu64, prefix,
                                              reader->question->from_ns)
                          : NULL;
-    code = after ? flue_source_list(reader->source, flue_bytes_of(prefix),
-                                    reader->question->from_ns / HOUR_NS == hour
-                                        ? flue_bytes_of(after)
-                                        : flue_bytes(NULL, 0),
-                                    0, keep_object, &reading, error)
-                 : flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
+    code = after
+               ? flue_source_list(reader->source, flue_bytes_of(prefix),
+                                  reader->question->from_ns / HOUR_NS == hour ? flue_bytes_of(after)
+                                                                              : flue_bytes(NULL, 0),
+                                  0, keep_object, &reading, error)
+               : flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
     if (!code && reading.failed)
         code = flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
     *found = *found || reading.count;
@@ -243,9 +243,9 @@ enum flue_code flue_read_pprof(struct flue_archive_reader *reader, bool *found,
     flue_arena_init(&services.arena, 64u << 20, 0);
     flue_key_element(q->tenant.size ? q->tenant : FLUE_BYTES(FLUE_TENANT_NONE), tenant);
     flue_key_element(q->service, service);
-    char *folder = flue_arena_printf(&services.arena, "%.*s%s/%s%s", FLUE_PRI(reader->prefix),
-                                     tenant, q->service.size ? service : "",
-                                     q->service.size ? "/" : "");
+    char *folder =
+        flue_arena_printf(&services.arena, "%.*s%s/%s%s", FLUE_PRI(reader->prefix), tenant,
+                          q->service.size ? service : "", q->service.size ? "/" : "");
     if (!folder)
         code = flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
     else if (q->service.size)

@@ -102,8 +102,8 @@ static void listed(struct flue_object_request *request)
     for (size_t i = 0; !request->error.code && i < request->listed_count; i++) {
         struct flue_object_listed item = request->listed[i];
         item.key = flue_arena_copy(&listing->arena, item.key);
-        if (!item.key.data || !FLUE_ARENA_PUSH(&listing->arena, listing->items, listing->count,
-                                               listing->room, item))
+        if (!item.key.data ||
+            !FLUE_ARENA_PUSH(&listing->arena, listing->items, listing->count, listing->room, item))
             listing->failed = true;
     }
     uv_sem_post(asked->sem);

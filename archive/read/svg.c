@@ -5,16 +5,16 @@
 #include "archive/read/render.h"
 #include "collector/base/hash.h"
 
-#define WIDTH      1200.0
-#define MARGIN     10.0
-#define ROW        17.0
-#define TOP        44.0
-#define BOTTOM     26.0
-#define FONT       12.0
-#define CHARACTER  7.3  /* of the font, at most */
-#define SMALLEST   0.25 /* pixels: narrower frames are not drawn */
-#define NODES_MAX  4000000u
-#define DEPTH_MAX  512
+#define WIDTH     1200.0
+#define MARGIN    10.0
+#define ROW       17.0
+#define TOP       44.0
+#define BOTTOM    26.0
+#define FONT      12.0
+#define CHARACTER 7.3  /* of the font, at most */
+#define SMALLEST  0.25 /* pixels: narrower frames are not drawn */
+#define NODES_MAX 4000000u
+#define DEPTH_MAX 512
 
 struct node {
     struct flue_bytes name;
@@ -89,7 +89,8 @@ static struct node *sorting; /* one flame graph at a time: a command */
 
 static int by_name(const void *left, const void *right)
 {
-    const struct node *a = &sorting[*(const uint32_t *)left], *b = &sorting[*(const uint32_t *)right];
+    const struct node *a = &sorting[*(const uint32_t *)left],
+                      *b = &sorting[*(const uint32_t *)right];
     if (a->parent != b->parent)
         return a->parent < b->parent ? -1 : 1;
     size_t least = a->name.size < b->name.size ? a->name.size : b->name.size;
@@ -211,8 +212,9 @@ static void draw(struct flue_buffer *out, const struct tree *tree, const struct 
     escape(out, node->name, 1000);
     flue_buffer_text(out, " (");
     amount(out, node->total, unit);
-    flue_buffer_printf(out, ", %.2f%%)</title><rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" "
-                            "height=\"%.0f\" rx=\"2\" fill=\"",
+    flue_buffer_printf(out,
+                       ", %.2f%%)</title><rect x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" "
+                       "height=\"%.0f\" rx=\"2\" fill=\"",
                        (double)node->total * 100 / (double)tree->nodes[0].total, x, y, width,
                        ROW - 1);
     colour(out, node->name);
@@ -295,8 +297,9 @@ enum flue_code flue_render_svg(struct flue_bytes raw, uint32_t value, const char
             "<text id=\"title\" x=\"%.0f\" y=\"25\">",
             WIDTH, height, WIDTH, height, FONT, MARGIN);
         escape(out, flue_bytes_of(title), 110);
-        flue_buffer_printf(out, "</text>\n<text id=\"all\" x=\"%.0f\" y=\"%.1f\">reset zoom</text>\n"
-                                "<text x=\"%.0f\" y=\"%.1f\">",
+        flue_buffer_printf(out,
+                           "</text>\n<text id=\"all\" x=\"%.0f\" y=\"%.1f\">reset zoom</text>\n"
+                           "<text x=\"%.0f\" y=\"%.1f\">",
                            WIDTH - MARGIN - 75, height - 9, MARGIN, height - 9);
         escape(out, frames.document.strings[type->type], 60);
         flue_buffer_text(out, ", total ");

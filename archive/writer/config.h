@@ -42,10 +42,9 @@ struct flue_archive_config {
     const char *writer;                              /* NULL: host name and storage */
     int64_t level;                                   /* of zstd, layout otlp */
     struct flue_rollup_config rollup;
-    unsigned put_attempts;  /* of one request within an attempt */
+    unsigned put_attempts;   /* of one request within an attempt */
     int64_t put_max_backoff; /* ns between them */
 };
-
 
 /* "otlp_json", "otlp_proto" (NULL and "": otlp_json); -1: no message of profiles. */
 int flue_archive_message(const char *name);

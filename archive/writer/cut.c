@@ -130,7 +130,6 @@ char *flue_cut_key(struct flue_arena *arena, struct flue_bytes folder, uint64_t 
         return NULL;
     if (part)
         snprintf(parts, sizeof parts, "p%u", part + 1);
-    return flue_arena_printf(arena,
-                             "%.*s%s-%" PRIu64 "-%s-%" PRIu64 "%s-%s" FLUE_OTLP_EXTENSION,
+    return flue_arena_printf(arena, "%.*s%s-%" PRIu64 "-%s-%" PRIu64 "%s-%s" FLUE_OTLP_EXTENSION,
                              FLUE_PRI(folder), when, seconds, writer, seq, parts, hash);
 }

@@ -6,11 +6,11 @@
 #include "collector/base/codec.h"
 #include "collector/base/log.h"
 
-#define HOURS_KEPT    64
-#define READ_BUDGET   (512u << 20)
-#define RATIO         1000
-#define GET_TIMEOUT   (60ull * 1000000000u)
-#define GET_WAIT      (2ull * 1000000000u)
+#define HOURS_KEPT  64
+#define READ_BUDGET (512u << 20)
+#define RATIO       1000
+#define GET_TIMEOUT (60ull * 1000000000u)
+#define GET_WAIT    (2ull * 1000000000u)
 
 struct entry {
     char *key; /* below the folder */
@@ -81,7 +81,9 @@ void flue_hours_destroy(struct flue_hours *hours)
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-static bool put_entry(struct hour *hour, struct flue_bytes key, struct flue_bytes encoded)
+/* `fresh`: none of this key is there. */
+static bool put_entry(struct hour *hour, struct flue_bytes key, struct flue_bytes encoded,
+                      bool fresh)
 {
     struct entry *entry = NULL;
     uint8_t *data = malloc(encoded.size ? encoded.size : 1);
@@ -89,7 +91,8 @@ static bool put_entry(struct hour *hour, struct flue_bytes key, struct flue_byte
     if (!data)
         return false;
     memcpy(data, encoded.data, encoded.size);
-    for (size_t i = hour->count; i-- > 0 && !entry;) /* one that is replaced is a late one */
+    for (size_t i = fresh ? 0 : hour->count;
+         i-- > 0 && !entry;) /* one that is replaced is a late one */
         if (flue_bytes_is(key, hour->entries[i].key))
             entry = &hour->entries[i];
     if (!entry) {
@@ -137,7 +140,7 @@ static bool add_entry(struct hour *hour, struct flue_hours_add *add)
         flue_buffer_destroy(&encoded);
         return true;
     }
-    ok = !encoded.failed && put_entry(hour, object.key, flue_buffer_bytes(&encoded));
+    ok = !encoded.failed && put_entry(hour, object.key, flue_buffer_bytes(&encoded), false);
     flue_buffer_destroy(&encoded);
     return ok;
 }
@@ -245,7 +248,7 @@ static enum flue_code take_over(struct hour *hour, struct flue_bytes packed,
     if (!code)
         code = flue_index_read(flue_block_bytes(raw), &arena, &index, error);
     for (size_t i = 0; !code && i < index.count; i++)
-        if (!put_entry(hour, index.objects[i].key, index.objects[i].encoded))
+        if (!put_entry(hour, index.objects[i].key, index.objects[i].encoded, true))
             code = flue_fail(error, FLUE_NO_MEMORY, "no memory for the index of an hour");
     flue_arena_destroy(&arena);
     flue_block_unref(raw);

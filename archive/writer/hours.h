@@ -1,5 +1,5 @@
-/* hours.h: the index objects of layout `otlp` that this writer keeps: one per hour (and tenant), all
- * of it rewritten after each data object.
+/* hours.h: the index objects of layout `otlp` that this writer keeps: one per hour (and tenant),
+ * all of it rewritten after each data object.
  *
  * What an index held before this process began is read first, once. Additions that come while one
  * is being written go together into the next. Some are kept in memory; one that grows past its
@@ -30,7 +30,7 @@ struct flue_hours_add {
     const struct flue_index_object *object;
     unsigned attempts; /* as of a put */
     uint64_t max_wait_ns, deadline_ns;
-    void (*done)(struct flue_hours_add *add); /* once, from the loop */
+    void (*done)(struct flue_hours_add *add); /* once; from within only without memory */
     void *user;
     struct flue_error error;
     struct flue_hours_add *next; /* its own */

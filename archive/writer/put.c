@@ -3,10 +3,10 @@
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 
-#define FIRST_WAIT_NS  200000000u
-#define SLOWEST_RATE   (256u * 1024) /* bytes a second that a try must make */
-#define TRY_MIN_NS     (30ull * 1000000000u)
-#define HOPELESS_NS    (60ull * 1000000000u) /* between tries that will hardly succeed */
+#define FIRST_WAIT_NS 200000000u
+#define SLOWEST_RATE  (256u * 1024) /* bytes a second that a try must make */
+#define TRY_MIN_NS    (30ull * 1000000000u)
+#define HOPELESS_NS   (60ull * 1000000000u) /* between tries that will hardly succeed */
 
 static void try_now(struct flue_put *put);
 
@@ -76,8 +76,7 @@ static void try_now(struct flue_put *put)
                                                 .user = put};
     if (patience < TRY_MIN_NS)
         patience = TRY_MIN_NS;
-    put->request.deadline_ns =
-        put->deadline_ns ? put->deadline_ns : flue_monotonic_ns() + patience;
+    put->request.deadline_ns = put->deadline_ns ? put->deadline_ns : flue_monotonic_ns() + patience;
     flue_object_put(&put->request);
 }
 

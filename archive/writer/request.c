@@ -109,8 +109,8 @@ static struct upload *add_upload(struct request *request, const char *key, struc
 
 static bool keep_block(struct request *request, struct flue_block *block)
 {
-    if (FLUE_ARENA_PUSH(&request->arena, request->blocks, request->block_count,
-                        request->block_room, block))
+    if (FLUE_ARENA_PUSH(&request->arena, request->blocks, request->block_count, request->block_room,
+                        block))
         return true;
     flue_block_unref(block);
     no_memory(request);
@@ -130,9 +130,9 @@ static void make_pprof(struct request *request)
         if (flue_pprof_object_content(object, &content, &packed, &request->error) ||
             (packed && !keep_block(request, packed)))
             return;
-        struct upload *upload =
-            add_upload(request, flue_arena_printf(&request->arena, "%s%s.json", prefix, object->key),
-                       flue_bytes(object->manifest, object->manifest_size));
+        struct upload *upload = add_upload(
+            request, flue_arena_printf(&request->arena, "%s%s.json", prefix, object->key),
+            flue_bytes(object->manifest, object->manifest_size));
         if (!upload)
             return;
         upload->content_type = "application/json";
@@ -220,13 +220,14 @@ static char *message_key(struct request *request, const struct flue_place *place
         snprintf(unique, sizeof unique, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12,
                  hex + 16, hex + 20);
     }
-    return flue_arena_printf(
-        &request->arena, "%.*s%sprofiles_%s.%s%s", FLUE_PRI(place->folder),
-        config->file_prefix ? config->file_prefix : "", unique,
-        config->extension && *config->extension ? config->extension : json ? "json" : "binpb",
-        config->compression == FLUE_GZIP   ? ".gz"
-        : config->compression == FLUE_ZSTD ? ".zst"
-                                           : "");
+    return flue_arena_printf(&request->arena, "%.*s%sprofiles_%s.%s%s", FLUE_PRI(place->folder),
+                             config->file_prefix ? config->file_prefix : "", unique,
+                             config->extension && *config->extension ? config->extension
+                             : json                                  ? "json"
+                                                                     : "binpb",
+                             config->compression == FLUE_GZIP   ? ".gz"
+                             : config->compression == FLUE_ZSTD ? ".zst"
+                                                                : "");
 }
 
 static enum flue_code to_bytes(struct request *request, const struct flue_payload *otlp,
@@ -268,8 +269,7 @@ static void make_message(struct request *request, const struct flue_place *place
     char *key = message_key(request, place, bytes);
     if (config->compression != FLUE_IDENTITY) {
         struct flue_slices one = {.items = &bytes, .count = 1, .room = 1, .total = bytes.size};
-        if (flue_deflate(config->compression, FLUE_LEVEL_DEFAULT, &one, &packed,
-                         &request->error) ||
+        if (flue_deflate(config->compression, FLUE_LEVEL_DEFAULT, &one, &packed, &request->error) ||
             !keep_block(request, packed))
             return;
     }
@@ -281,8 +281,8 @@ static void make_message(struct request *request, const struct flue_place *place
     upload->content_encoding = config->compression == FLUE_GZIP   ? "gzip"
                                : config->compression == FLUE_ZSTD ? "zstd"
                                                                   : NULL;
-    upload->content_type = config->layout == FLUE_LAYOUT_OTLP_JSON ? "application/json"
-                                                                   : "application/x-protobuf";
+    upload->content_type =
+        config->layout == FLUE_LAYOUT_OTLP_JSON ? "application/json" : "application/x-protobuf";
 }
 
 static size_t row_of(void *arg, const struct flue_payload *payload,
@@ -471,8 +471,7 @@ static void made(struct flue_job *job)
 
     for (size_t i = 0; i < request->count && !request->error.code; i++) {
         struct upload *upload = &request->uploads[i];
-        upload->store =
-            flue_lane_store(request->lane, upload->place.bucket, &request->error);
+        upload->store = flue_lane_store(request->lane, upload->place.bucket, &request->error);
         if (!upload->body.count)
             upload->body = (struct flue_slices){
                 .items = &upload->bytes, .count = 1, .room = 1, .total = upload->bytes.size};

@@ -212,7 +212,9 @@ static void item_free(struct item *item)
 static void item_end(struct item *item, const struct flue_error *error, bool drop)
 {
     struct flue_send *send = item->send;
-    struct flue_verdict verdict = {.kind = !error->code ? FLUE_SENT : drop ? FLUE_DROP : FLUE_RETRY,
+    struct flue_verdict verdict = {.kind = !error->code ? FLUE_SENT
+                                           : drop       ? FLUE_DROP
+                                                        : FLUE_RETRY,
                                    .error = *error};
 
     send->cancel = NULL;
@@ -558,9 +560,8 @@ static void write_object(struct cut *cut)
     struct flue_object_store *store =
         flue_lane_store(rollup->lane, cut->text.place.bucket, &cut->error);
 
-    cut->key = flue_cut_key(&cut->arena, cut->text.place.folder, cut->text.min_ns,
-                            cut->text.max_ns, rollup->lane->name, cut->text.seq, cut->part,
-                            cut->made.hash);
+    cut->key = flue_cut_key(&cut->arena, cut->text.place.folder, cut->text.min_ns, cut->text.max_ns,
+                            rollup->lane->name, cut->text.seq, cut->part, cut->made.hash);
     if (!store) {
         rollup->uploads--;
         tell(cut, "an object cannot be written where it belongs", &cut->error);
@@ -623,8 +624,7 @@ static bool belongs(void *arg, const struct flue_payload *payload,
     struct wanted *wanted = arg;
     const struct item *item = wanted->member->item;
     size_t row = flue_route(&wanted->routes, payload, profile->resource, time_ns, false);
-    const struct flue_place *place =
-        row == SIZE_MAX ? NULL : &wanted->routes.items[row].place;
+    const struct flue_place *place = row == SIZE_MAX ? NULL : &wanted->routes.items[row].place;
 
     if (place && flue_place_equal(place, &wanted->cut->text.place))
         return true;
@@ -645,8 +645,7 @@ static void encode(struct flue_job *job)
     struct wanted wanted = {.cut = cut, .member = member};
 
     if (!cut->object)
-        cut->object =
-            flue_otlp_object_new(batch->account, (int)cut->rollup->writer->config.level);
+        cut->object = flue_otlp_object_new(batch->account, (int)cut->rollup->writer->config.level);
     if (!cut->object) {
         (void)flue_fail(&cut->error, FLUE_NO_MEMORY, "no memory for an object");
         return;
@@ -983,9 +982,8 @@ static bool recover_note(void *arg, uint64_t number, struct flue_bytes text)
         return true;
     }
     /* Another encoder would make other bytes: its records gather anew. */
-    if (!cut->text.written &&
-        (cut->text.encoder != flue_otlp_encoder() ||
-         cut->text.level != (uint32_t)rollup->writer->config.level)) {
+    if (!cut->text.written && (cut->text.encoder != flue_otlp_encoder() ||
+                               cut->text.level != (uint32_t)rollup->writer->config.level)) {
         drop_note(cut);
         forget_cut(cut);
         return true;
@@ -1015,7 +1013,8 @@ static void recovery_over(struct flue_timer *timer)
             cut->unfinished++;
             cut_finished_one(cut);
         } else {
-            flue_log(FLUE_INFO, "archive", "records of a cut did not come back; the rest is cut anew",
+            flue_log(FLUE_INFO, "archive",
+                     "records of a cut did not come back; the rest is cut anew",
                      FLUE_S("exporter", who(rollup)), FLUE_U("records", cut->text.count),
                      FLUE_U("present", cut->present), FLUE_LOG_END);
             dissolve(cut, false);

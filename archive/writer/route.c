@@ -36,7 +36,7 @@ bool flue_partition_format(const char *format, const struct flue_zone *zone, uin
     }
     if (!flue_zone_time(zone, seconds, &when))
         return false;
-    /* No literal here: the format is the operator's, and only strftime reads it. */
+        /* No literal here: the format is the operator's, and only strftime reads it. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     return strftime(out, size, format, &when) > 0;

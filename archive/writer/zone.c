@@ -108,7 +108,7 @@ enum flue_code flue_zone_load(const char *name, struct flue_zone **out, struct f
     if (!name || !*name || strcasecmp(name, "local") == 0)
         return FLUE_OK;
     if (strcasecmp(name, "UTC") == 0) {
-        if (!(*out = calloc(1, sizeof **out + sizeof (*out)->spans[0])))
+        if (!(*out = calloc(1, sizeof **out + sizeof(*out)->spans[0])))
             return flue_fail(error, FLUE_NO_MEMORY, "no memory for a time zone");
         (*out)->count = 1;
         (*out)->spans[0].from = INT64_MIN;

@@ -109,7 +109,8 @@ static bool read_question(const struct flue_arguments *arguments, struct asked *
     static const char *const formats[] = {"pprof", "folded", "svg", NULL};
     static const char *const layouts[] = {"auto", "otlp", "pprof", "scan", NULL};
     uint64_t now = flue_wall_ns();
-    const char *from = value_or(arguments, "--from", "-1h"), *to = value_or(arguments, "--to", "now");
+    const char *from = value_or(arguments, "--from", "-1h"),
+               *to = value_or(arguments, "--to", "now");
     struct flue_question *q = &asked->question;
 
     *q = (struct flue_question){
@@ -194,9 +195,8 @@ static int answer(const struct asked *asked, struct flue_block *profile, uint32_
     }
     flue_buffer_init(&text, TEXT_MAX);
     write_title(asked, title, sizeof title);
-    code = strcmp(asked->format, "svg") == 0
-               ? flue_render_svg(raw, value, title, &text, &error)
-               : flue_render_folded(raw, value, &text, &error);
+    code = strcmp(asked->format, "svg") == 0 ? flue_render_svg(raw, value, title, &text, &error)
+                                             : flue_render_folded(raw, value, &text, &error);
     status = code ? failed(error.text) : write_output(asked->output, flue_buffer_bytes(&text));
     flue_buffer_destroy(&text);
     return status;
@@ -223,7 +223,8 @@ static int search(struct asked *asked, struct flue_source *source, struct flue_b
         return failed("no memory");
     if (strcmp(asked->layout, "pprof") != 0)
         code = flue_read_otlp(&reader, &found, &error);
-    if (!code && !found && (strcmp(asked->layout, "pprof") == 0 || strcmp(asked->layout, "auto") == 0))
+    if (!code && !found &&
+        (strcmp(asked->layout, "pprof") == 0 || strcmp(asked->layout, "auto") == 0))
         code = flue_read_pprof(&reader, &found, &error);
     if (!code)
         code = flue_collect_finish(collect, &profile, &value, &error);
@@ -268,8 +269,7 @@ static int fetch_from(struct asked *asked, const struct flue_object_vendor *vend
 
     if (!config)
         return failed("no memory");
-    if (vendor->from_url(url, arena, config, &prefix, &error) ||
-        flue_loops_new(1, &loops, &error))
+    if (vendor->from_url(url, arena, config, &prefix, &error) || flue_loops_new(1, &loops, &error))
         return failed(error.text);
     char *folder = flue_key_prefix(arena, flue_arena_string(arena, prefix));
     source.loop = loops->items[0];
@@ -326,9 +326,9 @@ static int fetch(const struct flue_arguments *arguments)
     return status;
 }
 
-static const char *const options[] = {"--service", "--type",   "--from",   "--to", "--tenant",
-                                      "--label",   "--format", "--layout", "-o",   "--writer",
-                                      NULL};
+static const char *const options[] = {"--service", "--type",   "--from",   "--to",
+                                      "--tenant",  "--label",  "--format", "--layout",
+                                      "-o",        "--writer", NULL};
 
 const struct flue_command flue_command_fetch = {
     .name = "fetch",

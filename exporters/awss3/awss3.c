@@ -149,7 +149,8 @@ static enum flue_code awss3_create(const struct flue_create *create, void **inst
         .uuidv7 = uploader->unique_key_func_name == UNIQUE_UUIDV7,
         .bucket_attribute = config->resource_attrs_to_s3.s3_bucket,
         .prefix_attribute = config->resource_attrs_to_s3.s3_prefix,
-        .put_attempts = uploader->retry_mode == RETRY_NOP ? 1 : (unsigned)uploader->retry_max_attempts,
+        .put_attempts =
+            uploader->retry_mode == RETRY_NOP ? 1 : (unsigned)uploader->retry_max_attempts,
         .put_max_backoff = uploader->retry_max_backoff};
     flue_archive_apply(&config->archive, message_of(config), &archive);
     if (archive.bucket_attribute && !*archive.bucket_attribute)

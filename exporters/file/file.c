@@ -4,8 +4,8 @@
  * (archive/layout/pprof.h), `layout: otlp` one object per request, with an index
  * (archive/layout/otlp.h); otherwise messages go one behind the other into one file, in the
  * Collector's form (stream.h), or into one file for every value of an attribute (groups.h). A batch
- * is acknowledged when its bytes have been written (but for layout stream: and synced). What must be
- * computed from the payload is computed on the loop; what blocks runs on the pool.
+ * is acknowledged when its bytes have been written (but for layout stream: and synced). What must
+ * be computed from the payload is computed on the loop; what blocks runs on the pool.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +24,8 @@
 #include "proto/convert/convert.h"
 #include "proto/otlp/otlp.h"
 
-#define JSON_MAX      (256u << 20)
-#define SLICES_BUDGET (64u << 20)
+#define JSON_MAX          (256u << 20)
+#define SLICES_BUDGET     (64u << 20)
 #define COMPRESSION_LEVEL 3 /* of zstd, layout otlp */
 
 enum { LAYOUT_STREAM, LAYOUT_PPROF, LAYOUT_OTLP };
@@ -195,12 +195,11 @@ static enum flue_code file_create(const struct flue_create *create, void **insta
     }
     *instance = file;
     if (file->config->layout == LAYOUT_OTLP) {
-        file->folder =
-            (struct flue_folder_config){.path = file->config->path,
-                                        .create_directory = file->config->create_directory,
-                                        .fsync = true,
-                                        .directory_permissions =
-                                            file->config->directory_permissions};
+        file->folder = (struct flue_folder_config){
+            .path = file->config->path,
+            .create_directory = file->config->create_directory,
+            .fsync = true,
+            .directory_permissions = file->config->directory_permissions};
         const struct flue_archive_config archive = {.layout = FLUE_LAYOUT_OTLP,
                                                     .vendor = &flue_object_folder,
                                                     .store = &file->folder,

@@ -1,5 +1,5 @@
-/* folder.h: layout `pprof` below a folder, on a pool thread: each file under a temporary name, synced,
- * and renamed, the manifest first. */
+/* folder.h: layout `pprof` below a folder, on a pool thread: each file under a temporary name,
+ * synced, and renamed, the manifest first. */
 #ifndef EXPORTERS_FILE_FOLDER_H
 #define EXPORTERS_FILE_FOLDER_H
 

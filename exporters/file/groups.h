@@ -1,9 +1,10 @@
 /* groups.h: group_by of the Collector's file exporter: each resource goes to the file that one of
  * its attributes names.
  *
- * The one '*' of `path` stands for the attribute's value, made safe by archive/layout/key.h ("MISSING" without
- * one). Resources of one value make one message, with a dictionary of what they use. Files are
- * always appended to; at most `max_open_files` are open, the one longest unused is closed first.
+ * The one '*' of `path` stands for the attribute's value, made safe by archive/layout/key.h
+ * ("MISSING" without one). Resources of one value make one message, with a dictionary of what they
+ * use. Files are always appended to; at most `max_open_files` are open, the one longest unused is
+ * closed first.
  *
  * Called on pool threads.
  */

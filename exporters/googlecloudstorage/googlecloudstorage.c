@@ -29,8 +29,7 @@ static const struct flue_field partition_fields[] = {
     FLUE_STRING(struct partition_config, format,
                 .help = "strftime's format of the folder, UTC, of the profile's own time; layouts "
                         "pprof and otlp have folders of their own"),
-    FLUE_STRING(struct partition_config, prefix, .help = "before every key"),
-    FLUE_FIELDS_END};
+    FLUE_STRING(struct partition_config, prefix, .help = "before every key"), FLUE_FIELDS_END};
 static const struct flue_field bucket_fields[] = {
     FLUE_SQUASH(struct bucket_config, gcs, struct flue_gcs_config, flue_gcs_fields),
     FLUE_STRING(struct bucket_config, file_prefix, .help = "before the name of an object"),

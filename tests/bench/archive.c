@@ -74,9 +74,9 @@ static void value_type(struct flue_out *out, uint32_t field, uint64_t type, uint
  * and stacks, so equal programs have them in common. */
 static struct flue_block *profile(uint64_t program, uint64_t round, uint64_t time_ns)
 {
-    static const char *const words[] = {"encode", "frame",  "motion", "scale", "mux",    "segment",
-                                        "cache",  "router", "http",   "read",  "write",  "filter",
-                                        "entropy", "slice", "buffer", "queue", "packet", "index"};
+    static const char *const words[] = {"encode",  "frame",  "motion", "scale", "mux",    "segment",
+                                        "cache",   "router", "http",   "read",  "write",  "filter",
+                                        "entropy", "slice",  "buffer", "queue", "packet", "index"};
     struct flue_out out;
     char name[200];
 
@@ -159,12 +159,13 @@ static struct flue_payload *payload_of(struct flue_block *block, const char *ser
     struct flue_error error;
 
     must(flue_pprof_check(one.bytes, &limits, &one.facts, &error) == FLUE_OK, error.text);
-    must(flue_pprof_builder_keep(builder, block) && flue_pprof_builder_series(builder) &&
-             flue_pprof_builder_label(builder, FLUE_BYTES("__name__"), FLUE_BYTES("process_cpu")) &&
-             flue_pprof_builder_label(builder, FLUE_BYTES("service_name"), flue_bytes_of(service)) &&
-             flue_pprof_builder_profile(builder, &one) &&
-             flue_pprof_builder_finish(builder, &payload, &counts, &error) == FLUE_OK,
-         "a payload");
+    must(
+        flue_pprof_builder_keep(builder, block) && flue_pprof_builder_series(builder) &&
+            flue_pprof_builder_label(builder, FLUE_BYTES("__name__"), FLUE_BYTES("process_cpu")) &&
+            flue_pprof_builder_label(builder, FLUE_BYTES("service_name"), flue_bytes_of(service)) &&
+            flue_pprof_builder_profile(builder, &one) &&
+            flue_pprof_builder_finish(builder, &payload, &counts, &error) == FLUE_OK,
+        "a payload");
     flue_block_unref(block);
     return payload;
 }
@@ -328,8 +329,8 @@ static void start(struct lane *lane, const char *extension, struct flue_bytes co
 {
     snprintf(lane->key, sizeof lane->key, "%s%s", lane->plan.objects[0].key, extension);
     lane->content = content;
-    lane->body = (struct flue_slices){
-        .items = &lane->content, .count = 1, .room = 1, .total = content.size};
+    lane->body =
+        (struct flue_slices){.items = &lane->content, .count = 1, .room = 1, .total = content.size};
     lane->put.key = flue_bytes_of(lane->key);
     lane->put.body = &lane->body;
     flue_put_start(&lane->put);
@@ -366,8 +367,8 @@ static void next_profile(struct lane *lane)
              flue_pprof_plan_name(&lane->batch, &lane->plan, &error) == FLUE_OK,
          "a plan");
     lane->manifest = true;
-    start(lane, ".json", flue_bytes(lane->plan.objects[0].manifest,
-                                    lane->plan.objects[0].manifest_size));
+    start(lane, ".json",
+          flue_bytes(lane->plan.objects[0].manifest, lane->plan.objects[0].manifest_size));
 }
 
 static void begin(struct flue_loop *loop, void *arg)
@@ -440,8 +441,10 @@ static void over_http(size_t size, double seconds_wanted)
     sink_cpu = 0;
     sink_count = 0;
     pthread_create(&acceptor, NULL, accept_all, NULL);
-    struct flue_s3_config config = {.region = "us-east-1", .s3_bucket = "bucket",
-                                    .endpoint = endpoint, .s3_force_path_style = true};
+    struct flue_s3_config config = {.region = "us-east-1",
+                                    .s3_bucket = "bucket",
+                                    .endpoint = endpoint,
+                                    .s3_force_path_style = true};
     struct flue_origin origin = {.received_ns = flue_wall_ns()};
     driver.payload = payload_of(block, "encoder");
     driver.origin = flue_origin_new(&origin);

@@ -45,8 +45,8 @@ static uint64_t samples_of(struct flue_bytes message)
     struct flue_otlp_report report;
     struct flue_error error;
 
-    assert_int_equal(
-        flue_otlp_read(flue_block_copy(NULL, message), &payload, &report, &error), FLUE_OK);
+    assert_int_equal(flue_otlp_read(flue_block_copy(NULL, message), &payload, &report, &error),
+                     FLUE_OK);
     assert_int_equal(report.rejected_profiles, 0);
     flue_payload_unref(payload);
     return report.counts.samples;
@@ -128,7 +128,8 @@ static void what_goes_in_comes_out(void **state)
 static void bytes_are_a_function_of_what_went_in(void **state)
 {
     struct flue_otlp_made a, b, c;
-    struct flue_otlp_object *first = make(&a, 1, 3), *second = make(&b, 1, 3), *third = make(&c, 1, 2);
+    struct flue_otlp_object *first = make(&a, 1, 3), *second = make(&b, 1, 3),
+                            *third = make(&c, 1, 2);
 
     assert_string_equal(a.hash, b.hash);
     assert_string_not_equal(a.hash, c.hash);
@@ -247,7 +248,8 @@ static void a_truncated_index_is_no_index(void **state)
     all.data[1] = 2;
     struct flue_arena arena;
     flue_arena_init(&arena, 1u << 20, 0);
-    assert_int_equal(flue_index_read(flue_buffer_bytes(&all), &arena, &index, &error), FLUE_INVALID);
+    assert_int_equal(flue_index_read(flue_buffer_bytes(&all), &arena, &index, &error),
+                     FLUE_INVALID);
     assert_non_null(strstr(error.text, "version 2"));
     flue_arena_destroy(&arena);
     flue_buffer_destroy(&one);

@@ -62,8 +62,8 @@ static void add(struct flue_collect *collect, const char *name, const char *cons
 {
     struct flue_block *block = profile(types, count, values, leaf);
     struct flue_error error;
-    assert_int_equal(flue_collect_add(collect, flue_bytes_of(name), flue_block_bytes(block), &error),
-                     FLUE_OK);
+    assert_int_equal(
+        flue_collect_add(collect, flue_bytes_of(name), flue_block_bytes(block), &error), FLUE_OK);
     flue_block_unref(block);
 }
 
@@ -174,7 +174,8 @@ static void a_picture_has_every_frame_escaped(void **state)
 
     flue_buffer_init(&text, 1u << 20);
     assert_int_equal(flue_render_svg(flue_block_bytes(block), 0, "a<b>&", &text, &error), FLUE_OK);
-    assert_non_null(strstr(text.data, "<title>&lt;script&gt;&amp;&quot;&#39;]]&gt; (2.50 s, 100.00%)"));
+    assert_non_null(
+        strstr(text.data, "<title>&lt;script&gt;&amp;&quot;&#39;]]&gt; (2.50 s, 100.00%)"));
     assert_non_null(strstr(text.data, "a&lt;b&gt;&amp;</text>"));
     assert_null(strstr(text.data, "<script>&"));
     flue_buffer_destroy(&text);

@@ -103,7 +103,8 @@ static void partitions(void **state)
         assert_true(flue_partition_format("%H", paris, 1784000000 * SECOND, out, sizeof out));
         assert_string_equal(out, "05"); /* summer: two hours from UTC */
         assert_int_equal(flue_zone_load("Asia/Kathmandu", &kathmandu, &error), FLUE_OK);
-        assert_true(flue_partition_format("%H:%M", kathmandu, 1795000000 * SECOND, out, sizeof out));
+        assert_true(
+            flue_partition_format("%H:%M", kathmandu, 1795000000 * SECOND, out, sizeof out));
         assert_string_equal(out, "16:51");
         flue_zone_destroy(paris);
         flue_zone_destroy(kathmandu);
