@@ -321,3 +321,7 @@ for name, text in {
             {"footprint-type": "ipv4cidr", "footprint-value": ["192.0.2.0/24"]},
             {"footprint-type": "countrycode", "footprint-value": ["us"]}]}]}}.items():
     seed("cdn_feed", name, json.dumps(text).encode())
+
+# A segment's bytes: what matters is made right by the target itself.
+seed("storage", "zeros", bytes(4096))
+seed("storage", "some", bytes(range(256)) * 40)
