@@ -2,6 +2,7 @@
 
 Pods are written as a kubelet would write them. Addresses are of 127.0.0.0/8, so that requests can
 really come from them. What needs a server that misbehaves is in test_k8s_double.py."""
+import os
 import random
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
 from control_plane import ControlPlane, container_id, now
-from harness import BIN, free_port, wait_for
+from harness import BIN, ROOT, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(not (BIN / "kube-apiserver").exists(), reason="kube-apiserver is not built")
 PROTO = {"content-type": "application/x-protobuf"}
@@ -490,3 +491,30 @@ def test_no_profile_gets_another_pods_attributes(plane, flue, otlp_sink):
     assert not failures, failures[:3]
     assert sent[0] > 100 and matched[0] > 20, (sent, matched)
     assert flue.result("doubt") > 0
+
+
+@pytest.mark.parametrize("name", ["agent", "gateway", "sidecar"])
+def test_the_examples_are_valid(binary, name):
+    import subprocess
+    example = ROOT / "config" / "examples" / f"kubernetes-{name}.yaml"
+    subprocess.run([binary, "validate", "--config", example], check=True, env={**os.environ, "NODE_NAME": "node-a"})
+
+
+def test_what_is_shipped_for_kubernetes_is_taken_by_a_server(plane):
+    """Every object of deploy/kubernetes, with the server's own strict validation, as a dry run."""
+    plane.namespace("flue")
+    paths = {"ServiceAccount": "/api/v1/namespaces/flue/serviceaccounts", "Service": "/api/v1/namespaces/flue/services",
+             "Pod": "/api/v1/namespaces/default/pods", "Deployment": "/apis/apps/v1/namespaces/flue/deployments",
+             "DaemonSet": "/apis/apps/v1/namespaces/flue/daemonsets",
+             "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+             "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"}
+    taken = 0
+    for file in sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml")):
+        for document in file.read_text().split("\n---\n"):
+            kind = next(line.split(": ")[1] for line in document.splitlines() if line.startswith("kind: "))
+            body = document.replace("metadata: {name: flue}", "metadata: {name: flue-dry-run}") if "Cluster" in kind else document
+            answer = plane.client.post(f"{paths[kind]}?dryRun=All&fieldValidation=Strict", content=body,
+                                       headers={"Content-Type": "application/yaml"})
+            assert answer.status_code == 201, f"{file.name} {kind}: {answer.text}"
+            taken += 1
+    assert taken == 7
