@@ -15,12 +15,12 @@
 static enum flue_code read_file(const struct flue_auth_file *file, uint8_t *room, size_t *size,
                                 struct flue_error *error)
 {
+    *size = 0;
     int fd = open(file->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return flue_fail(error, FLUE_INVALID, "cannot open \"%s\": %s", file->path,
                          strerror(errno));
     ssize_t got = 1;
-    *size = 0;
     while (got > 0 && *size <= FLUE_AUTH_FILE_MOST) {
         got = read(fd, room + *size, FLUE_AUTH_FILE_MOST + 1 - *size);
         if (got < 0 && errno == EINTR)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -174,6 +175,41 @@ static bool tls_receive(struct flue_connection *connection, struct flue_bytes in
     }
 }
 
+static void proxy_refused(struct flue_connection *connection, const char *why)
+{
+    flue_metric_add(connection->listener->refused_proxy, 1);
+    flue_log(FLUE_INFO, "server", "connection refused: PROXY protocol",
+             FLUE_S("peer", connection->peer), FLUE_S("error", why), FLUE_LOG_END);
+}
+
+/* The header may come in pieces; what follows it is left in *in. False: close. */
+static bool proxy_receive(struct flue_connection *connection, struct flue_bytes *in)
+{
+    struct flue_proxy_header *header = connection->proxy;
+    char peer[FLUE_PROXY_PEER];
+    const char *why = "";
+    size_t before = header->size, size;
+    size_t take = sizeof header->data - before < in->size ? sizeof header->data - before : in->size;
+    memcpy(header->data + before, in->data, take);
+    header->size += take;
+    switch (flue_proxy_read(flue_bytes(header->data, header->size), &size, peer, &why)) {
+    case FLUE_PROXY_MORE:
+        *in = flue_bytes_from(*in, take);
+        return true;
+    case FLUE_PROXY_WRONG:
+        proxy_refused(connection, why);
+        return false;
+    case FLUE_PROXY_DONE:
+        break;
+    }
+    if (peer[0])
+        snprintf(connection->peer, sizeof connection->peer, "%s", peer);
+    *in = flue_bytes_from(*in, size - before);
+    free(header);
+    connection->proxy = NULL;
+    return true;
+}
+
 static void receive(struct flue_connection *connection)
 {
     connection->again = false;
@@ -197,6 +233,8 @@ static void receive(struct flue_connection *connection)
             return;
         if (got <= 0) {
             connection->eof = true;
+            if (connection->proxy && connection->proxy->size)
+                proxy_refused(connection, "ended within the header");
             if (got < 0 || connection->finishing || !connection->ops ||
                 !connection->ops->ended(connection))
                 close_connection(connection);
@@ -213,6 +251,11 @@ static void receive(struct flue_connection *connection)
             }
         } else if (direct) {
             good = connection->ops->direct_done(connection, (size_t)got);
+        } else if (connection->proxy && !proxy_receive(connection, &in)) {
+            good = false;
+            fatal = true;
+        } else if (in.size == 0) {
+            good = true; /* the header, or a part of it, was all */
         } else if (connection->ssl) {
             good = tls_receive(connection, in, &fatal);
         } else {
@@ -336,6 +379,8 @@ static void timer_fired(struct flue_timer *timer)
                     (connection->write_progress_ns &&
                      connection->write_progress_ns + write_limit(connection) <= now);
         if (late) {
+            if (connection->proxy && !connection->finishing)
+                proxy_refused(connection, "not complete within read_header_timeout");
             close_connection(connection);
             return;
         }
@@ -467,6 +512,7 @@ static void connection_freed(uv_handle_t *handle)
     connection->server->handles--;
     flue_outqueue_destroy(&connection->out);
     flue_outqueue_destroy(&connection->plain);
+    free(connection->proxy);
     free(connection->tls_subject);
     free(connection);
 }
@@ -533,6 +579,16 @@ void flue_connection_open(struct flue_loop_server *server, struct flue_listener 
     if (connection->next)
         connection->next->link = &connection->next;
     server->connections = connection;
+    const struct flue_proxy_config *proxy = listener->config.proxy_protocol;
+    if (proxy && flue_proxy_listed(proxy, peer)) {
+        connection->proxy = malloc(sizeof *connection->proxy);
+        if (!connection->proxy) {
+            flue_metric_add(listener->refused_other, 1);
+            close_connection(connection);
+            return;
+        }
+        connection->proxy->size = 0;
+    }
     if (listener->tls && !tls_start(connection)) {
         flue_metric_add(listener->refused_tls, 1);
         close_connection(connection);

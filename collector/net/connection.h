@@ -10,6 +10,7 @@
 
 #include "collector/net/listener.h"
 #include "collector/net/outqueue.h"
+#include "collector/net/proxy.h"
 
 #define FLUE_OUT_HIGH    (256u * 1024)  /* a session adds no more above it */
 #define FLUE_DRAIN_BYTES (1024u * 1024) /* of a refused body */
@@ -58,6 +59,11 @@ struct flue_loop_server { /* a set's part on one loop */
     bool draining, closing;
 };
 
+struct flue_proxy_header { /* as much as has come */
+    size_t size;
+    uint8_t data[FLUE_PROXY_MAX];
+};
+
 struct flue_connection {
     struct flue_loop_server *server;
     struct flue_loop *loop;
@@ -78,6 +84,7 @@ struct flue_connection {
     bool closed;
     bool again; /* more to read, without waiting for the poll */
     char peer[56];
+    struct flue_proxy_header *proxy; /* the PROXY header is still to come; NULL: none (any more) */
     char *tls_subject;
     uint8_t first[24]; /* until the protocol is known */
     size_t first_size;

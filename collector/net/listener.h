@@ -29,7 +29,7 @@ struct flue_listener {
     uv_poll_t poll;
     struct flue_timer pause; /* after EMFILE */
     struct flue_metric *accepted, *open, *received;
-    struct flue_metric *refused_limit, *refused_descriptors, *refused_tls, *refused_other;
+    struct flue_metric *refused_limit, *refused_descriptors, *refused_tls, *refused_proxy, *refused_other;
     _Atomic(struct flue_metric *) codes[600]; /* requests by status, made on first use */
 };
 

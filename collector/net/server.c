@@ -62,6 +62,8 @@ static void make_metrics(struct flue_listener *listener)
         listener, FLUE_COUNTER, "server_connections_refused", refused, "accept_failed");
     listener->refused_tls = listener_metric(listener, FLUE_COUNTER, "server_connections_refused",
                                             refused, "tls_handshake");
+    listener->refused_proxy = listener_metric(listener, FLUE_COUNTER, "server_connections_refused",
+                                              refused, "proxy_protocol");
     listener->refused_other = listener_metric(listener, FLUE_COUNTER, "server_connections_refused",
                                               refused, "shutdown_or_memory");
 }

@@ -46,6 +46,9 @@ struct flue_keepalive_config {
 struct flue_server_auth_config {
     const char *authenticator;
 };
+struct flue_proxy_config {
+    struct flue_list from; /* addresses, networks, "unix" */
+};
 struct flue_server_config {
     const char *endpoint;                     /* "host:port", or a path with transport unix */
     int transport;                            /* 0 tcp, 1 unix */
@@ -55,6 +58,9 @@ struct flue_server_config {
                                     * max_request_body_size in bytes, whichever was given */
     bool include_metadata;
     const struct flue_server_auth_config *auth; /* NULL: nobody is asked who he is */
+    /* NULL: no PROXY protocol. A peer in `from` must begin with its header, and the source that it
+     * names is the request's peer; to all others the header is no HTTP and no TLS. */
+    const struct flue_proxy_config *proxy_protocol;
     struct flue_list middlewares;               /* refused by flue_server_check */
     /* http only */
     const struct flue_cors_config *cors;
@@ -96,7 +102,7 @@ struct flue_request {
     struct flue_bytes method, path, query, authority; /* path without query, not decoded */
     const struct flue_header *headers;
     size_t header_count;
-    const char *peer;        /* "10.1.2.3:41544", "unix" */
+    const char *peer;        /* "10.1.2.3:41544", "unix"; by the PROXY header where there is one */
     const char *tls_subject; /* of a verified client certificate, or NULL */
     uint64_t received_ns;    /* monotonic, when the headers were complete */
     uint64_t deadline_ns;    /* monotonic, from grpc-timeout or connect-timeout-ms; 0: none */

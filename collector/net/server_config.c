@@ -5,6 +5,7 @@
 
 #include "collector/base/codec.h"
 #include "collector/net/listener.h"
+#include "collector/net/proxy.h"
 
 #define MIB               (1024 * 1024)
 #define BODY_LIMIT        (64ll * MIB)
@@ -66,6 +67,13 @@ static const struct flue_field auth_fields[] = {
     FLUE_FIELDS_END,
 };
 
+static const struct flue_field proxy_fields[] = {
+    FLUE_STRINGS(struct flue_proxy_config, from, .required = true,
+                 .help = "addresses and networks of the balancers, or unix; they must send the "
+                         "header, others must not"),
+    FLUE_FIELDS_END,
+};
+
 struct middleware {
     const char *id;
 };
@@ -81,6 +89,10 @@ static const struct flue_field middleware_fields[] = {
                       flue_tls_server_fields, .help = "unset: plaintext"),                         \
         FLUE_OPTIONAL(struct flue_server_config, auth, struct flue_server_auth_config,             \
                       auth_fields, .help = "who may send; unset: everybody"),                      \
+        FLUE_OPTIONAL(struct flue_server_config, proxy_protocol, struct flue_proxy_config,         \
+                      proxy_fields,                                                                \
+                      .help = "PROXY protocol (version 1 or 2) before TLS and HTTP, from these "   \
+                              "peers; unset: from nobody"),                                        \
         FLUE_LIST(struct flue_server_config, middlewares, struct middleware, middleware_fields,    \
                   .help = "none are served: the memory_limiter processor refuses before a body "   \
                           "is read"),                                                              \
@@ -195,6 +207,11 @@ void flue_server_check(const struct flue_server_config *config, const char *path
             flue_check_fail(check, AT("response_headers"),
                             "\"%.64s\" is not a header that can be sent", entry->key);
     }
+    if (config->proxy_protocol) {
+        char proxy[256];
+        snprintf(proxy, sizeof proxy, "%s", AT("proxy_protocol"));
+        flue_proxy_check(config->proxy_protocol, proxy, check);
+    }
     if (config->tls) {
         char tls[256];
         snprintf(tls, sizeof tls, "%s", AT("tls"));
@@ -276,6 +293,13 @@ static bool same_tls(const struct flue_tls_server_config *a, const struct flue_t
            a->client_ca_file_reload == b->client_ca_file_reload;
 }
 
+static bool same_proxy(const struct flue_proxy_config *a, const struct flue_proxy_config *b)
+{
+    if (!a || !b)
+        return a == b;
+    return same_list(&a->from, &b->from);
+}
+
 static bool same_cors(const struct flue_cors_config *a, const struct flue_cors_config *b)
 {
     if (!a || !b)
@@ -291,6 +315,7 @@ bool flue_server_config_equal(const struct flue_server_config *a,
     const struct flue_keepalive_config *x = &a->keepalive, *y = &b->keepalive;
     return same_text(a->endpoint, b->endpoint) && a->transport == b->transport &&
            same_tls(a->tls, b->tls) && same_auth(a->auth, b->auth) && same_cors(a->cors, b->cors) &&
+           same_proxy(a->proxy_protocol, b->proxy_protocol) &&
            a->max_request_body_size == b->max_request_body_size &&
            a->max_recv_msg_size_mib == b->max_recv_msg_size_mib &&
            a->include_metadata == b->include_metadata &&
