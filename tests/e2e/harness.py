@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -21,15 +22,21 @@ BIN = pathlib.Path(os.environ.get("FLUE_TEST_BIN", pathlib.Path.home() / ".cache
 GRPC_PATH = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
 
 
+# Below the ports that the system gives to outgoing connections, and apart for every worker of a parallel run.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+PORTS = range(11000 + WORKER % 4 * 5000, 16000 + WORKER % 4 * 5000)
 handed_out = set()
 
 
 def free_port():
     """One that nobody listens on and that was not given to another part of this run."""
     while True:
+        port = random.choice(PORTS)
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         if port not in handed_out:
             handed_out.add(port)
             return port
