@@ -53,8 +53,7 @@ static const struct flue_field metadata_fields[] = {
                   .help = "how often the cluster is asked about its topics"),
     FLUE_BLOCK(struct flue_kafka_metadata_config, retry, struct flue_kafka_retry_config,
                retry_fields, .help = "of requests to the cluster"),
-    FLUE_IGNORED("full", "only the topics that are used are asked for"),
-    FLUE_FIELDS_END};
+    FLUE_IGNORED("full", "only the topics that are used are asked for"), FLUE_FIELDS_END};
 
 const struct flue_field flue_kafka_client_fields[] = {
     FLUE_STRINGS(struct flue_kafka_client_config, brokers, .def = "[localhost:9092]",
@@ -182,17 +181,19 @@ void flue_kafka_client_check(const struct flue_kafka_client_config *config,
         flue_check_fail(check, "auth.plain_text", "and auth.sasl exclude each other");
     if (auth->sasl)
         check_sasl(auth->sasl, check);
-    if (auth->plain_text && (!given(auth->plain_text->username) || !given(auth->plain_text->password)))
+    if (auth->plain_text &&
+        (!given(auth->plain_text->username) || !given(auth->plain_text->password)))
         flue_check_fail(check, "auth.plain_text", "needs username and password");
     if ((auth->sasl || auth->plain_text) && !tls_of(config))
         flue_check_warn(check, "auth", "the login is sent without TLS");
 }
 
-/* ---- librdkafka's properties ------------------------------------------------------------------ */
+/* ---- librdkafka's properties ------------------------------------------------------------------
+ */
 
 enum flue_code flue_kafka_set(const struct flue_kafka *kafka, rd_kafka_conf_t *conf,
-                              const char *property, const char *value, const char *key,
-                              bool secret, struct flue_error *error)
+                              const char *property, const char *value, const char *key, bool secret,
+                              struct flue_error *error)
 {
     char why[256] = "";
     rd_kafka_conf_res_t result = kafka->rd_kafka_conf_set(conf, property, value, why, sizeof why);
@@ -283,8 +284,8 @@ static void put_tls(struct setting *set, const struct flue_tls_client_config *tl
     put_secret(set, "ssl.key.pem", tls->common.key_pem, "tls.key_pem");
     put(set, "enable.ssl.certificate.verification", tls->insecure_skip_verify ? "false" : "true",
         "tls.insecure_skip_verify");
-    put(set, "ssl.endpoint.identification.algorithm",
-        tls->insecure_skip_verify ? "none" : "https", "tls");
+    put(set, "ssl.endpoint.identification.algorithm", tls->insecure_skip_verify ? "none" : "https",
+        "tls");
 }
 
 static void put_login(struct setting *set, const struct flue_kafka_auth_config *auth)

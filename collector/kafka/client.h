@@ -51,8 +51,8 @@ void flue_kafka_client_check(const struct flue_kafka_client_config *config,
 /* Sets one property; `key` is the configuration's, for the message. A `secret` value is not in it.
  */
 enum flue_code flue_kafka_set(const struct flue_kafka *kafka, rd_kafka_conf_t *conf,
-                              const char *property, const char *value, const char *key,
-                              bool secret, struct flue_error *error);
+                              const char *property, const char *value, const char *key, bool secret,
+                              struct flue_error *error);
 enum flue_code flue_kafka_set_int(const struct flue_kafka *kafka, rd_kafka_conf_t *conf,
                                   const char *property, int64_t value, const char *key,
                                   struct flue_error *error);

@@ -10,7 +10,7 @@
  * holds up those behind it that share a key, and no others. Keys are told apart by a filter of 256
  * lanes; records without a key have no order. A key so moves one batch per round trip and linger.
  *
- * Keys: opentelemetry-collector-contrib, exporter/kafkaexporter and pkg/kafka/configkafka (0.159).
+ * Keys: opentelemetry-collector-contrib, exporter/kafkaexporter and pkg/kafka/configkafka.
  * Other defaults: required_acks is `all` (an idempotent producer), profiles are keyed by service.
  */
 #include <ctype.h>
@@ -25,14 +25,15 @@
 #include "exporters/kafka/producer.h"
 #include "proto/convert/convert.h"
 
-#define IN_LINE        (64u * 1024)  /* larger batches are made into records on the pool */
-#define RECORD_COST    1024          /* of librdkafka and headers, charged for each */
-#define ARENA_MOST     (256u << 20)  /* of an item's keys, headers and cuts */
-#define FULL_WAIT_NS   20000000u
-#define MS             INT64_C(1000000)
-#define LANE_WORDS     4
+#define IN_LINE      (64u * 1024) /* larger batches are made into records on the pool */
+#define RECORD_COST  1024         /* of librdkafka and headers, charged for each */
+#define ARENA_MOST   (256u << 20) /* of an item's keys, headers and cuts */
+#define FULL_WAIT_NS 20000000u
+#define MS           INT64_C(1000000)
+#define LANE_WORDS   4
 
-/* ---- configuration ---------------------------------------------------------------------------- */
+/* ---- configuration ----------------------------------------------------------------------------
+ */
 
 struct kafka_exporter_profiles {
     const char *topic, *topic_from_metadata_key, *message_key_from_metadata_key,
@@ -96,8 +97,9 @@ static const struct flue_field compression_fields[] = {
 static const struct flue_field producer_fields[] = {
     FLUE_SIZE(struct kafka_producer_config, max_message_bytes, .def = "1000000", .minimum = 4096,
               .maximum = 1000000000, .unit = "bytes",
-              .help = "of a record with key and headers, before compression; a larger batch is cut. "
-                      "No more than max.message.bytes of broker and topic"),
+              .help =
+                  "of a record with key and headers, before compression; a larger batch is cut. "
+                  "No more than max.message.bytes of broker and topic"),
     FLUE_VALUE(struct kafka_producer_config, required_acks, .def = "all",
                .help = "all (or -1): every replica in sync, and an idempotent producer; 1: the "
                        "leader alone, which may lose what was acknowledged"),
@@ -133,10 +135,10 @@ static const struct flue_field partitioner_fields[] = {
 static const struct flue_field kafka_fields[] = {
     FLUE_SQUASH(struct kafka_exporter_config, client, struct flue_kafka_client_config,
                 flue_kafka_client_fields),
-    FLUE_BLOCK(struct kafka_exporter_config, profiles, struct kafka_exporter_profiles, profiles_fields,
-               .help = "how profiles are written"),
-    FLUE_BLOCK(struct kafka_exporter_config, producer, struct kafka_producer_config, producer_fields,
-               .help = "how records are sent"),
+    FLUE_BLOCK(struct kafka_exporter_config, profiles, struct kafka_exporter_profiles,
+               profiles_fields, .help = "how profiles are written"),
+    FLUE_BLOCK(struct kafka_exporter_config, producer, struct kafka_producer_config,
+               producer_fields, .help = "how records are sent"),
     FLUE_BLOCK(struct kafka_exporter_config, record_partitioner, struct kafka_partitioner_config,
                partitioner_fields, .help = "which partition a record goes to"),
     FLUE_STRING(struct kafka_exporter_config, topic, .help = "deprecated: profiles.topic"),
@@ -150,8 +152,10 @@ static const struct flue_field kafka_fields[] = {
     FLUE_STRINGS(struct kafka_exporter_config, headers_from_attributes, .def = "[service.name]",
                  .help = "resource attributes that become headers of the record where all its "
                          "resources agree; percent-encoded"),
-    FLUE_SECRETS(struct kafka_exporter_config, record_headers, .help = "constant headers of every record"),
-    FLUE_DURATION(struct kafka_exporter_config, timeout, .def = "5s", .minimum = 0, .maximum = 2147483647 * MS,
+    FLUE_SECRETS(struct kafka_exporter_config, record_headers,
+                 .help = "constant headers of every record"),
+    FLUE_DURATION(struct kafka_exporter_config, timeout, .def = "5s", .minimum = 0,
+                  .maximum = 2147483647 * MS,
                   .help = "of one attempt to have a record acknowledged; 0: none"),
     FLUE_IGNORED("traces", "traces are not sent"),
     FLUE_IGNORED("metrics", "metrics are not sent"),
@@ -257,7 +261,8 @@ static void kafka_check(const void *bound, struct flue_check *check)
                         headers, FLUE_KAFKA_HEADERS_MAX - 8);
 }
 
-/* ---- items ------------------------------------------------------------------------------------ */
+/* ---- items ------------------------------------------------------------------------------------
+ */
 
 enum { RECORD_WAITS = -1, RECORD_SENT = 0 }; /* else an error of librdkafka, or under way */
 #define RECORD_UNDER_WAY (-2)
@@ -282,7 +287,7 @@ struct kafka_item { /* the state of a flue_send */
     struct flue_task task;
     struct kafka_producer *producer; /* of this attempt */
     struct kafka_record *next_record;
-    size_t awaits; /* a limit of batches below this one; 0: none */
+    size_t awaits;         /* a limit of batches below this one; 0: none */
     _Atomic unsigned open; /* records under way, and one while there are more to hand over */
     struct flue_account *account;
     size_t charged;
@@ -426,7 +431,8 @@ static void free_item(void *state)
         flue_timer_arm(lane->loop, &lane->timer, flue_monotonic_ns()); /* who waited for it */
 }
 
-/* ---- the end of an attempt -------------------------------------------------------------------- */
+/* ---- the end of an attempt --------------------------------------------------------------------
+ */
 
 static bool for_good(int status)
 {
@@ -453,10 +459,10 @@ static void note(struct kafka_item *item, const struct kafka_record *record, enu
     if (item->error.code)
         return;
     kafka_producers_said(&item->at->kafka->producers, said, sizeof said);
-    flue_fail(&item->error, code, "kafka: %s (topic %s)%s%s",
-              item->at->kafka->producers.kafka->rd_kafka_err2str(
-                  (rd_kafka_resp_err_t)record->status),
-              record->topic, said[0] ? "; " : "", said);
+    flue_fail(
+        &item->error, code, "kafka: %s (topic %s)%s%s",
+        item->at->kafka->producers.kafka->rd_kafka_err2str((rd_kafka_resp_err_t)record->status),
+        record->topic, said[0] ? "; " : "", said);
 }
 
 /* A record over the limit: the same data in smaller ones, in its place. False: as it was, it cannot
@@ -497,13 +503,14 @@ static void reject(struct kafka_item *item, struct kafka_record **place, enum fl
     struct flue_error *reason = &item->records.reason;
 
     if (!reason->code && code == FLUE_TOO_LARGE)
-        flue_fail(reason, code, "topic %s does not take a record of %zu bytes, and it cannot be cut",
+        flue_fail(reason, code,
+                  "topic %s does not take a record of %zu bytes, and it cannot be cut",
                   record->topic, record->value.size);
     else if (!reason->code)
-        flue_fail(reason, code, "kafka: %s (topic %s)",
-                  item->at->kafka->producers.kafka->rd_kafka_err2str(
-                      (rd_kafka_resp_err_t)record->status),
-                  record->topic);
+        flue_fail(
+            reason, code, "kafka: %s (topic %s)",
+            item->at->kafka->producers.kafka->rd_kafka_err2str((rd_kafka_resp_err_t)record->status),
+            record->topic);
     flue_counts_add(&item->records.rejected, &record->counts);
     *place = record->next;
     kafka_record_release(record);
@@ -517,8 +524,8 @@ static void fit(struct kafka_item *item, size_t limit)
         size_t size = record->value.size + record->key.size + record->header_bytes;
         bool over = size > limit || limit <= KAFKA_LIMIT_LEAST;
         bool alone = record->refused && record->refused <= size; /* in the batch refused */
-        if (record->status == RECORD_WAITS && record->refused && over &&
-            !cut(item, at, limit) && (alone || limit <= KAFKA_LIMIT_LEAST)) {
+        if (record->status == RECORD_WAITS && record->refused && over && !cut(item, at, limit) &&
+            (alone || limit <= KAFKA_LIMIT_LEAST)) {
             reject(item, at, FLUE_TOO_LARGE);
             continue;
         }
@@ -657,7 +664,8 @@ static void delivered(struct kafka_record *record)
     one_back(item);
 }
 
-/* ---- handing over ------------------------------------------------------------------------------ */
+/* ---- handing over ------------------------------------------------------------------------------
+ */
 
 /* False: librdkafka's queue is full, go on later. */
 static bool hand_over(struct kafka_item *item)
@@ -783,7 +791,8 @@ static void on_timer(struct flue_timer *timer)
     pump((struct kafka_lane *)((char *)timer - offsetof(struct kafka_lane, timer)));
 }
 
-/* ---- making records ---------------------------------------------------------------------------- */
+/* ---- making records ----------------------------------------------------------------------------
+ */
 
 static void make(struct kafka_item *item)
 {
@@ -922,7 +931,8 @@ static void kafka_send(void *instance, struct flue_send *send)
     begin(item);
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------------
+ */
 
 static struct flue_bytes lower(struct flue_arena *arena, const char *text)
 {
@@ -950,7 +960,7 @@ static bool make_headers(struct kafka_exporter *kafka, struct flue_arena *arena)
     for (size_t i = 0; i < config->record_headers.count; i++)
         constant[rules->header_count++] =
             (struct flue_kafka_header){flue_bytes_of(config->record_headers.items[i].key),
-                                  flue_bytes_of(config->record_headers.items[i].value)};
+                                       flue_bytes_of(config->record_headers.items[i].value)};
     for (size_t i = 0; i < config->include_metadata_keys.count; i++)
         metadata[rules->metadata_count++] =
             (struct flue_kafka_header){flue_bytes_of(names[i]), lower(arena, names[i])};
@@ -974,8 +984,9 @@ static void make_metrics(struct kafka_exporter *kafka, const struct flue_create 
     kafka->left_out =
         flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_left_out",
                     "headers over their limits, and names of topics that are none", own);
-    kafka->cut = flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_oversized_messages",
-                             "records refused as too large by a topic, alone or with others, and sent again", own);
+    kafka->cut = flue_metric(
+        create->metrics, FLUE_COUNTER, "kafka_exporter_oversized_messages",
+        "records refused as too large by a topic, alone or with others, and sent again", own);
     kafka->producers.errors =
         flue_metric(create->metrics, FLUE_COUNTER, "kafka_exporter_broker_errors",
                     "errors of the connection to the brokers", own);
@@ -987,9 +998,8 @@ static enum flue_code kafka_create(const struct flue_create *create, void **inst
     const struct kafka_exporter_config *config = create->config;
     struct kafka_exporter *kafka = flue_arena_zalloc(create->arena, 1, sizeof *kafka);
 
-    if (!kafka ||
-        !(kafka->lanes = flue_arena_zalloc(create->arena, create->loops->count,
-                                           sizeof *kafka->lanes)))
+    if (!kafka || !(kafka->lanes = flue_arena_zalloc(create->arena, create->loops->count,
+                                                     sizeof *kafka->lanes)))
         return flue_fail(error, FLUE_NO_MEMORY, "%s: no memory", create->id);
     kafka->id = create->id;
     kafka->config = config;
@@ -1016,14 +1026,14 @@ static enum flue_code kafka_create(const struct flue_create *create, void **inst
 }
 
 static enum flue_code set_producer(const struct flue_kafka *library, rd_kafka_conf_t *conf,
-                                   const struct kafka_exporter_config *config, struct flue_error *error)
+                                   const struct kafka_exporter_config *config,
+                                   struct flue_error *error)
 {
     const struct kafka_producer_config *producer = &config->producer;
     bool all = acks_of(&producer->required_acks) == -1;
     int64_t most = producer->flush_max_messages ? producer->flush_max_messages : 1000000;
-    enum flue_code code =
-        flue_kafka_set(library, conf, "acks", all ? "all" : "1", "producer.required_acks", false,
-                       error);
+    enum flue_code code = flue_kafka_set(library, conf, "acks", all ? "all" : "1",
+                                         "producer.required_acks", false, error);
     if (!code)
         code = flue_kafka_set(library, conf, "enable.idempotence", all ? "true" : "false",
                               "producer.required_acks", false, error);
@@ -1034,9 +1044,9 @@ static enum flue_code set_producer(const struct flue_kafka *library, rd_kafka_co
         code = flue_kafka_set_int(library, conf, "message.max.bytes", producer->max_message_bytes,
                                   "producer.max_message_bytes", error);
     if (!code)
-        code = flue_kafka_set(library, conf, "compression.codec",
-                              compressions[producer->compression], "producer.compression", false,
-                              error);
+        code =
+            flue_kafka_set(library, conf, "compression.codec", compressions[producer->compression],
+                           "producer.compression", false, error);
     if (!code)
         code = flue_kafka_set_int(library, conf, "compression.level",
                                   producer->compression_params.level,
@@ -1048,10 +1058,9 @@ static enum flue_code set_producer(const struct flue_kafka *library, rd_kafka_co
         code = flue_kafka_set_int(library, conf, "linger.ms", producer->linger / MS,
                                   "producer.linger", error);
     if (!code)
-        code = flue_kafka_set_int(library, conf, "message.timeout.ms",
-                                  config->timeout && config->timeout < MS ? 1
-                                                                         : config->timeout / MS,
-                                  "timeout", error);
+        code = flue_kafka_set_int(
+            library, conf, "message.timeout.ms",
+            config->timeout && config->timeout < MS ? 1 : config->timeout / MS, "timeout", error);
     if (!code)
         code = flue_kafka_set(library, conf, "partitioner",
                               config->record_partitioner.sticky_key.hasher ? "murmur2_random"
@@ -1080,8 +1089,8 @@ static enum flue_code kafka_start(void *instance, struct flue_error *error)
     }
     kafka->producers.kafka = library;
     kafka->producers.id = kafka->id;
-    kafka->producers.home = kafka->loops->items[flue_hash(flue_bytes_of(kafka->id)) %
-                                                kafka->loops->count];
+    kafka->producers.home =
+        kafka->loops->items[flue_hash(flue_bytes_of(kafka->id)) % kafka->loops->count];
     kafka->producers.done = delivered;
     atomic_store(&kafka->producers.limit, kafka->rules.max_bytes);
     kafka->producers.login_hint = flue_kafka_login_hint(library, &kafka->config->client);
@@ -1090,7 +1099,8 @@ static enum flue_code kafka_start(void *instance, struct flue_error *error)
 
 static void stop_at_home(struct flue_task *task)
 {
-    struct kafka_exporter *kafka = (struct kafka_exporter *)((char *)task - offsetof(struct kafka_exporter, stop));
+    struct kafka_exporter *kafka =
+        (struct kafka_exporter *)((char *)task - offsetof(struct kafka_exporter, stop));
     kafka_producers_stop(&kafka->producers);
     atomic_store(&kafka->stopped, true);
 }

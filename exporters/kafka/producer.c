@@ -22,7 +22,8 @@ struct kafka_producer {
     struct flue_task replace;
 };
 
-/* ---- events, on the home loop ----------------------------------------------------------------- */
+/* ---- events, on the home loop -----------------------------------------------------------------
+ */
 
 static void say(struct kafka_producers *producers, rd_kafka_resp_err_t code, const char *text)
 {
@@ -35,9 +36,10 @@ static void say(struct kafka_producers *producers, rd_kafka_resp_err_t code, con
              code == RD_KAFKA_RESP_ERR__AUTHENTICATION ? producers->login_hint : "");
     producers->said_ns = flue_monotonic_ns();
     uv_mutex_unlock(&producers->lock);
-    flue_log(FLUE_WARN, "exporter", "kafka", FLUE_S("exporter", producers->id),
-             FLUE_S("error", printable),
-             FLUE_S("hint", code == RD_KAFKA_RESP_ERR__AUTHENTICATION ? producers->login_hint : ""));
+    flue_log(
+        FLUE_WARN, "exporter", "kafka", FLUE_S("exporter", producers->id),
+        FLUE_S("error", printable),
+        FLUE_S("hint", code == RD_KAFKA_RESP_ERR__AUTHENTICATION ? producers->login_hint : ""));
 }
 
 void kafka_producers_said(struct kafka_producers *producers, char *out, size_t size)
@@ -100,7 +102,8 @@ static void woken(struct flue_kafka_wakeup *wakeup)
     flue_kafka_wakeup_again(wakeup);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ */
 
 static void destroy_handle(struct kafka_producer *producer)
 {
@@ -117,8 +120,8 @@ static void destroy_handle(struct kafka_producer *producer)
 
 static void destroy_work(struct flue_job *job)
 {
-    destroy_handle((struct kafka_producer *)((char *)job -
-                                             offsetof(struct kafka_producer, destroy)));
+    destroy_handle(
+        (struct kafka_producer *)((char *)job - offsetof(struct kafka_producer, destroy)));
 }
 
 static void destroyed(struct flue_job *job)
@@ -346,7 +349,8 @@ void kafka_producers_destroy(struct kafka_producers *producers)
     uv_mutex_destroy(&producers->lock);
 }
 
-/* ---- records ---------------------------------------------------------------------------------- */
+/* ---- records ----------------------------------------------------------------------------------
+ */
 
 static rd_kafka_headers_t *headers_of(const struct flue_kafka *kafka,
                                       const struct kafka_record *record)
@@ -407,7 +411,7 @@ rd_kafka_resp_err_t kafka_producer_send(struct kafka_producer *producer,
 
 void kafka_producer_purge(struct kafka_producer *producer)
 {
-    producer->producers->kafka->rd_kafka_purge(
-        producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
-                          RD_KAFKA_PURGE_F_NON_BLOCKING);
+    producer->producers->kafka->rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE |
+                                                                 RD_KAFKA_PURGE_F_INFLIGHT |
+                                                                 RD_KAFKA_PURGE_F_NON_BLOCKING);
 }

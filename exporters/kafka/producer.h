@@ -20,13 +20,13 @@ struct kafka_producers {
     /* On the home loop: `status` of the record is set (enum rd_kafka_resp_err_t). */
     void (*done)(struct kafka_record *record);
     struct flue_metric *errors;
-    /* Of a batch of records: what a broker refuses as too large is a batch, so a smaller limit needs
-     * another producer. Begins at max_message_bytes. */
+    /* Of a batch of records: what a broker refuses as too large is a batch, so a smaller limit
+     * needs another producer. Begins at max_message_bytes. */
     _Atomic size_t limit;
     const char *login_hint;
     uv_mutex_t lock; /* of what follows */
     struct kafka_producer *current;
-    char said[200];     /* the last error of the connection, for messages */
+    char said[200]; /* the last error of the connection, for messages */
     uint64_t said_ns;
     _Atomic unsigned living;
     bool made;
@@ -48,7 +48,8 @@ rd_kafka_resp_err_t kafka_producer_send(struct kafka_producer *producer,
 /* Ends what waits and what is on its way; every record's `done` comes soon. Any thread. */
 void kafka_producer_purge(struct kafka_producer *producer);
 size_t kafka_producer_limit(const struct kafka_producer *producer);
-/* A broker refused a batch under this limit: soon it is half, unless it is less already. Any thread.
+/* A broker refused a batch under this limit: soon it is half, unless it is less already. Any
+ * thread.
  */
 void kafka_producers_shrink(struct kafka_producers *producers, size_t from);
 /* What the connection said within the last minute, or "". */

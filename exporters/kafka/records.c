@@ -228,7 +228,8 @@ static enum flue_code add_otlp(struct making *m, const struct group *group,
     return FLUE_OK;
 }
 
-/* ---- keys, topics, headers -------------------------------------------------------------------- */
+/* ---- keys, topics, headers --------------------------------------------------------------------
+ */
 
 /* An attribute's text in the arena, at most `most` bytes of it; NULL data: not there. */
 static struct flue_bytes text_of(struct making *m, const struct flue_payload *payload,
@@ -299,8 +300,7 @@ static const char *topic_of(struct making *m, const struct flue_payload *payload
         topic = text_of(m, payload, resource, rules->topic_attribute, 250);
     if (!topic.size)
         return rules->topic;
-    const char *admitted =
-        flue_kafka_topic_valid(topic) ? admit_topic(rules->topics, topic) : NULL;
+    const char *admitted = flue_kafka_topic_valid(topic) ? admit_topic(rules->topics, topic) : NULL;
     if (!admitted)
         m->out->left_out++;
     return admitted ? admitted : rules->topic;
@@ -391,8 +391,7 @@ static enum flue_code attribute_headers(struct making *m, const struct flue_payl
         for (size_t i = 0; i < resources && same; i++) {
             if (group_of[i] != number)
                 continue;
-            struct flue_bytes text =
-                text_of(m, payload, i, name, FLUE_KAFKA_HEADER_VALUE_MAX);
+            struct flue_bytes text = text_of(m, payload, i, name, FLUE_KAFKA_HEADER_VALUE_MAX);
             same = text.data && (first || flue_bytes_equal(text, common));
             common = text;
             first = false;
@@ -420,7 +419,8 @@ static struct flue_kafka_header *new_headers(struct making *m, struct group *gro
     return headers;
 }
 
-/* ---- OTLP ------------------------------------------------------------------------------------- */
+/* ---- OTLP -------------------------------------------------------------------------------------
+ */
 
 struct grouping {
     struct group *groups;
@@ -446,8 +446,7 @@ static enum flue_code find_groups(struct making *m, const struct flue_payload *p
         return no_memory(m);
     for (size_t i = 0; i < resources; i++) {
         struct group group = {.key = key_of(m, payload, i), .topic = topic_of(m, payload, i)};
-        uint64_t hash =
-            flue_hash_join(flue_hash(group.key), flue_hash(flue_bytes_of(group.topic)));
+        uint64_t hash = flue_hash_join(flue_hash(group.key), flue_hash(flue_bytes_of(group.topic)));
         uint32_t row = flue_table_find(&all->table, hash, same_group, all->groups, &group);
         if (row == FLUE_TABLE_NONE) {
             row = (uint32_t)all->count;
@@ -519,7 +518,8 @@ static enum flue_code make_otlp(struct making *m, struct flue_payload *payload,
     return code;
 }
 
-/* ---- pprof ------------------------------------------------------------------------------------ */
+/* ---- pprof ------------------------------------------------------------------------------------
+ */
 
 static enum flue_code add_pprof(struct making *m, const struct group *group,
                                 struct flue_payload *payload, size_t series, size_t profile,
@@ -610,16 +610,15 @@ static enum flue_code make_pprof(struct making *m, struct flue_payload *payload)
             struct flue_bytes name =
                 escaped(m, FLUE_KAFKA_LABEL_PREFIX,
                         flue_bytes_first(series->labels[l].name, FLUE_KAFKA_HEADER_NAME_MAX));
-            struct flue_bytes value =
-                escaped(m, "", flue_bytes_first(series->labels[l].value,
-                                                FLUE_KAFKA_HEADER_VALUE_MAX));
+            struct flue_bytes value = escaped(
+                m, "", flue_bytes_first(series->labels[l].value, FLUE_KAFKA_HEADER_VALUE_MAX));
             if (!name.data || !value.data)
                 return no_memory(m);
             add_header(m, headers, &group, name, value);
         }
         for (size_t a = 0; !code && a < m->rules->attribute_count; a++) {
-            struct flue_bytes text = text_of(m, payload, i, m->rules->attributes[a],
-                                             FLUE_KAFKA_HEADER_VALUE_MAX);
+            struct flue_bytes text =
+                text_of(m, payload, i, m->rules->attributes[a], FLUE_KAFKA_HEADER_VALUE_MAX);
             if (!text.data)
                 continue;
             text = escaped(m, "", text);
@@ -633,7 +632,8 @@ static enum flue_code make_pprof(struct making *m, struct flue_payload *payload)
     return code;
 }
 
-/* ---- the two ways in -------------------------------------------------------------------------- */
+/* ---- the two ways in --------------------------------------------------------------------------
+ */
 
 enum flue_code kafka_records_make(const struct kafka_record_rules *rules,
                                   const struct flue_batch *batch, struct flue_payload *payload,

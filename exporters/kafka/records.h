@@ -31,7 +31,7 @@ struct kafka_record_rules {
     int encoding;     /* enum flue_kafka_encoding */
     size_t max_bytes; /* of a record with key, headers and framing */
     const char *topic;
-    struct kafka_topics *topics; /* where one of the next two is used */
+    struct kafka_topics *topics;                       /* where one of the next two is used */
     struct flue_bytes topic_attribute, topic_metadata; /* empty: not used; metadata in lower case */
     struct flue_bytes key_attribute, key_metadata;
     const struct flue_kafka_header *headers; /* on every record; names end with a NUL */
@@ -60,7 +60,7 @@ struct kafka_record {
 };
 struct kafka_records {
     struct kafka_record *first, **last;
-    size_t count, bytes; /* bytes: of blocks made for them */
+    size_t count, bytes;         /* bytes: of blocks made for them */
     struct flue_counts rejected; /* too large even when cut as far as can be */
     struct flue_error reason;
     uint64_t left_out; /* headers over the limits, bad names of topics */

@@ -30,7 +30,8 @@ static struct kafka_partition *next_partition(struct kafka_consumer *consumer, s
     return NULL;
 }
 
-/* ---- offsets ----------------------------------------------------------------------------------- */
+/* ---- offsets -----------------------------------------------------------------------------------
+ */
 
 /* What was taken since, into librdkafka's books; from there it is committed. */
 static void store_offsets(struct kafka_consumer *consumer)
@@ -59,7 +60,8 @@ static void store_offsets(struct kafka_consumer *consumer)
     library->rd_kafka_topic_partition_list_destroy(list);
 }
 
-/* ---- rebalances -------------------------------------------------------------------------------- */
+/* ---- rebalances --------------------------------------------------------------------------------
+ */
 
 static bool cooperative(const struct kafka_consumer *consumer)
 {
@@ -80,8 +82,7 @@ static void take_on(struct kafka_consumer *consumer, const rd_kafka_topic_partit
 {
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *new = &list->elems[i];
-        struct kafka_partition *before =
-            kafka_partition_find(consumer, new->topic, new->partition);
+        struct kafka_partition *before = kafka_partition_find(consumer, new->topic, new->partition);
         if (before)
             kafka_partition_leave(before);
         /* Without memory its records are dropped and come again with the next assignment. */
@@ -192,7 +193,8 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t what,
     look_at_revoked(consumer);
 }
 
-/* ---- records ----------------------------------------------------------------------------------- */
+/* ---- records -----------------------------------------------------------------------------------
+ */
 
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 {
@@ -215,10 +217,11 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 static void on_partition_error(struct kafka_consumer *consumer, const rd_kafka_message_t *record)
 {
     flue_metric_add(consumer->errors, 1);
-    flue_log(FLUE_WARN, "receiver", "kafka", FLUE_S("receiver", consumer->settings->id),
-             FLUE_S("topic", record->rkt ? consumer->library->rd_kafka_topic_name(record->rkt) : ""),
-             FLUE_I("partition", record->partition),
-             FLUE_S("error", consumer->library->rd_kafka_err2str(record->err)));
+    flue_log(
+        FLUE_WARN, "receiver", "kafka", FLUE_S("receiver", consumer->settings->id),
+        FLUE_S("topic", record->rkt ? consumer->library->rd_kafka_topic_name(record->rkt) : ""),
+        FLUE_I("partition", record->partition),
+        FLUE_S("error", consumer->library->rd_kafka_err2str(record->err)));
 }
 
 /* False: no memory, the record is parked. */
@@ -268,10 +271,12 @@ static void poll_records(struct kafka_consumer *consumer)
 
 static void woken(struct flue_kafka_wakeup *wakeup)
 {
-    poll_records((struct kafka_consumer *)((char *)wakeup - offsetof(struct kafka_consumer, wakeup)));
+    poll_records(
+        (struct kafka_consumer *)((char *)wakeup - offsetof(struct kafka_consumer, wakeup)));
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end -----------------------------------------------------------------------------------
+ */
 
 static void destroy_handle(struct kafka_consumer *consumer)
 {
@@ -288,6 +293,9 @@ static void destroy_handle(struct kafka_consumer *consumer)
         library->rd_kafka_destroy(consumer->rk);
     }
     consumer->rk = NULL;
+    if (consumer->prefetch)
+        flue_account_release(consumer->account, consumer->prefetch);
+    consumer->prefetch = 0;
     flue_kafka_wakeup_close_fd(&consumer->wakeup);
 }
 
@@ -405,7 +413,8 @@ bool kafka_consumer_stopped(const struct kafka_consumer *consumer)
     return atomic_load(&consumer->stopped);
 }
 
-/* ---- the beginning ----------------------------------------------------------------------------- */
+/* ---- the beginning -----------------------------------------------------------------------------
+ */
 
 static void make_metrics(struct kafka_consumer *c, const struct flue_create *create)
 {
@@ -425,8 +434,8 @@ static void make_metrics(struct kafka_consumer *c, const struct flue_create *cre
                               "profiles taken out of requests because they are broken", own);
     c->repaired = flue_metric(m, FLUE_COUNTER, "receiver_repaired_strings",
                               "strings whose invalid UTF-8 was replaced", own);
-    c->messages = flue_metric(m, FLUE_COUNTER, "kafka_receiver_messages",
-                              "records read from Kafka", own);
+    c->messages =
+        flue_metric(m, FLUE_COUNTER, "kafka_receiver_messages", "records read from Kafka", own);
     c->poison = flue_metric(m, FLUE_COUNTER, "kafka_receiver_poison_messages",
                             "records set past because they can never be taken", own);
     c->lost = flue_metric(m, FLUE_COUNTER, "kafka_receiver_lost_messages",
@@ -524,6 +533,10 @@ enum flue_code kafka_consumer_start(struct kafka_consumer *consumer,
     if (!consumer->rk) {
         library->rd_kafka_conf_destroy(conf);
         return flue_fail(error, FLUE_INVALID, "librdkafka: %s", why);
+    }
+    if (consumer->account) {
+        consumer->prefetch = (size_t)consumer->settings->max_prefetch_bytes;
+        flue_account_charge_always(consumer->account, consumer->prefetch);
     }
     library->rd_kafka_poll_set_consumer(consumer->rk);
     consumer->queue = library->rd_kafka_queue_get_consumer(consumer->rk);

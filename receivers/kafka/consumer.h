@@ -11,6 +11,10 @@
  * logged, and set past.
  *
  * Before partitions are given up their open records are waited for, until revoke_timeout.
+ *
+ * Memory: a record is charged from when it is taken on. What the library reads ahead cannot be
+ * measured, so max_prefetch_bytes are charged from start to end, used or not; the library may pass
+ * them by one answer (max_fetch_size) of each broker.
  */
 #ifndef RECEIVERS_KAFKA_CONSUMER_H
 #define RECEIVERS_KAFKA_CONSUMER_H
@@ -23,14 +27,14 @@ struct kafka_consumer_settings {
     const char *id;
     struct kafka_decoding decoding;
     struct flue_list topics;
-    bool autocommit;       /* by librdkafka at its interval; else after every turn */
-    bool mark_after;       /* false: an offset counts when its record is begun */
-    bool past_errors;      /* message_marking.on_error */
-    bool past_permanent;   /* message_marking.on_permanent_error */
+    bool autocommit;     /* by librdkafka at its interval; else after every turn */
+    bool mark_after;     /* false: an offset counts when its record is begun */
+    bool past_errors;    /* message_marking.on_error */
+    bool past_permanent; /* message_marking.on_permanent_error */
     bool backoff_grows;
     int64_t backoff_initial, backoff_max, backoff_elapsed; /* ns; elapsed 0: for ever */
     double backoff_multiplier, backoff_randomization;
-    int64_t max_in_flight_messages, max_in_flight_bytes, revoke_timeout;
+    int64_t max_in_flight_messages, max_in_flight_bytes, max_prefetch_bytes, revoke_timeout;
     bool delay_metric;
     const char *login_hint;
 };

@@ -71,6 +71,7 @@ struct kafka_consumer {
     rd_kafka_queue_t *queue;
     struct flue_kafka_wakeup wakeup;
     bool polled;
+    size_t prefetch;            /* charged for what the library reads ahead */
     rd_kafka_message_t *parked; /* for want of memory */
     struct kafka_partition *buckets[KAFKA_BUCKETS];
     size_t partition_count, open; /* records that are pushed or on the pool */
@@ -83,8 +84,8 @@ struct kafka_consumer {
     struct flue_task stop;
     struct flue_job close;
     _Atomic bool stopped, close_pending;
-    struct flue_metric *accepted, *refused, *failed, *messages, *poison, *lost, *left_out, *assigned,
-        *rejected, *repaired, *errors, *retried;
+    struct flue_metric *accepted, *refused, *failed, *messages, *poison, *lost, *left_out,
+        *assigned, *rejected, *repaired, *errors, *retried;
     struct flue_histogram *delay;
 };
 

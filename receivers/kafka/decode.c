@@ -14,7 +14,8 @@
 #define CONTEXT_MOST (256u * 1024)
 #define OWN_HEADERS  3 /* kafka.topic, kafka.partition, kafka.offset */
 
-/* ---- the origin ------------------------------------------------------------------------------- */
+/* ---- the origin -------------------------------------------------------------------------------
+ */
 
 static bool is_label(struct flue_bytes name)
 {
@@ -72,8 +73,8 @@ enum flue_code kafka_context_make(const struct kafka_arrival *record, bool label
     memset(context, 0, sizeof *context);
     context->time_ms = record->time_ms;
     flue_arena_init(&context->arena, CONTEXT_MOST, 0);
-    headers = flue_arena_zalloc(&context->arena, FLUE_KAFKA_HEADERS_MAX + OWN_HEADERS,
-                                sizeof *headers);
+    headers =
+        flue_arena_zalloc(&context->arena, FLUE_KAFKA_HEADERS_MAX + OWN_HEADERS, sizeof *headers);
     context->labels = flue_arena_zalloc(&context->arena, labels ? FLUE_KAFKA_HEADERS_MAX : 1,
                                         sizeof *context->labels);
     if (!headers || !context->labels)
@@ -124,7 +125,8 @@ void kafka_context_release(struct kafka_context *context)
     context->origin = NULL;
 }
 
-/* ---- OTLP ------------------------------------------------------------------------------------- */
+/* ---- OTLP -------------------------------------------------------------------------------------
+ */
 
 static enum flue_code decode_otlp(struct flue_block *body, struct kafka_decoded *out,
                                   struct flue_error *error)
@@ -139,7 +141,8 @@ static enum flue_code decode_otlp(struct flue_block *body, struct kafka_decoded 
     return code;
 }
 
-/* ---- pprof ------------------------------------------------------------------------------------ */
+/* ---- pprof ------------------------------------------------------------------------------------
+ */
 
 struct profile {
     struct flue_pprof_profile profile;
@@ -227,8 +230,7 @@ static enum flue_code build(const struct profile *p, const struct kafka_context 
 {
     struct flue_pprof_builder *builder = flue_pprof_builder_new(account);
     struct flue_bytes name = label_of(context, "__name__");
-    struct flue_bytes service =
-        flue_origin_header(context->origin, FLUE_BYTES("service.name"));
+    struct flue_bytes service = flue_origin_header(context->origin, FLUE_BYTES("service.name"));
 
     if (!builder)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a profile's labels");
@@ -272,7 +274,8 @@ static enum flue_code decode_pprof(const struct kafka_context *context, struct f
     return code;
 }
 
-/* ---- header_extraction ------------------------------------------------------------------------ */
+/* ---- header_extraction ------------------------------------------------------------------------
+ */
 
 static enum flue_code extract(const struct kafka_decoding *decoding,
                               const struct kafka_context *context, struct flue_payload *payload,

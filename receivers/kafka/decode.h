@@ -38,7 +38,7 @@ enum flue_code kafka_context_make(const struct kafka_arrival *record, bool label
 void kafka_context_release(struct kafka_context *context);
 
 struct kafka_decoding {
-    int encoding; /* enum flue_kafka_encoding; of JSON the body is protobuf by now */
+    int encoding;               /* enum flue_kafka_encoding; of JSON the body is protobuf by now */
     const char *const *extract; /* headers to become attributes kafka.header.NAME */
     size_t extract_count;
 };

@@ -2,7 +2,7 @@
  *
  * An offset is committed when every pipeline has taken its record; see consumer.h.
  *
- * Keys: opentelemetry-collector-contrib, receiver/kafkareceiver and pkg/kafka/configkafka (0.159).
+ * Keys: opentelemetry-collector-contrib, receiver/kafkareceiver and pkg/kafka/configkafka.
  * Other defaults: message_marking.after and on_permanent_error are true, error_backoff is enabled
  * and has no end.
  */
@@ -81,8 +81,9 @@ static const struct flue_field autocommit_fields[] = {
     FLUE_FIELDS_END};
 static const struct flue_field marking_fields[] = {
     FLUE_BOOL(struct kafka_marking_config, after, .def = "true",
-              .help = "an offset counts when its record was taken; false: when it is begun, and what "
-                      "is on its way is lost with the process"),
+              .help =
+                  "an offset counts when its record was taken; false: when it is begun, and what "
+                  "is on its way is lost with the process"),
     FLUE_BOOL(struct kafka_marking_config, on_error, .def = "false",
               .help = "set past a record that was not taken for error_backoff.max_elapsed_time; "
                       "false: its partition waits"),
@@ -93,8 +94,7 @@ static const struct flue_field marking_fields[] = {
 static const struct flue_field extraction_fields[] = {
     FLUE_BOOL(struct kafka_extraction_config, extract_headers, .def = "false",
               .help = "headers of the record become attributes kafka.header.NAME of its resources"),
-    FLUE_STRINGS(struct kafka_extraction_config, headers, .help = "which"),
-    FLUE_FIELDS_END};
+    FLUE_STRINGS(struct kafka_extraction_config, headers, .help = "which"), FLUE_FIELDS_END};
 static const struct flue_field backoff_fields[] = {
     FLUE_BOOL(struct kafka_backoff_config, enabled, .def = "true",
               .help = "the waits grow; false: always initial_interval"),
@@ -162,12 +162,16 @@ static const struct flue_field kafka_fields[] = {
     FLUE_BLOCK(struct kafka_receiver_config, telemetry, struct kafka_telemetry_config,
                telemetry_fields, .help = "of the receiver"),
     FLUE_INT(struct kafka_receiver_config, max_in_flight_messages, .def = "64", .minimum = 1,
-             .maximum = 100000, .help = "records of a partition on their way at a time; 1: strictly one after another"),
+             .maximum = 100000,
+             .help =
+                 "records of a partition on their way at a time; 1: strictly one after another"),
     FLUE_SIZE(struct kafka_receiver_config, max_in_flight_bytes, .def = "16MiB", .minimum = 1,
               .maximum = (int64_t)1 << 40, .unit = "bytes", .help = "the same in bytes"),
     FLUE_SIZE(struct kafka_receiver_config, max_prefetch_bytes, .def = "16MiB", .minimum = 1024,
               .maximum = (int64_t)1 << 31, .unit = "bytes",
-              .help = "read ahead for all partitions, in the library's memory"),
+              .help =
+                  "read ahead for all partitions, in the library's memory; charged to the pipeline "
+                  "whether used or not"),
     FLUE_DURATION(struct kafka_receiver_config, revoke_timeout, .def = "10s", .minimum = 0,
                   .maximum = 240000 * MS,
                   .help = "before partitions are given up, wait so long for what is open"),
@@ -319,6 +323,7 @@ static enum flue_code kafka_create(const struct flue_create *create, void **inst
         .backoff_randomization = backoff->randomization_factor,
         .max_in_flight_messages = config->max_in_flight_messages,
         .max_in_flight_bytes = config->max_in_flight_bytes,
+        .max_prefetch_bytes = config->max_prefetch_bytes,
         .revoke_timeout = config->revoke_timeout,
         .delay_metric = config->telemetry.metrics.kafka_receiver_records_delay.enabled,
     };
@@ -366,11 +371,10 @@ static enum flue_code set_group(const struct flue_kafka *library, rd_kafka_conf_
 {
     struct flue_list one = {(void *)&config->group_rebalance_strategy, 1};
     const char *sticky = "cooperative-sticky";
-    struct flue_list strategies = config->group_rebalance_strategies.count
-                                      ? config->group_rebalance_strategies
-                                  : given(config->group_rebalance_strategy)
-                                      ? one
-                                      : (struct flue_list){(void *)&sticky, 1};
+    struct flue_list strategies =
+        config->group_rebalance_strategies.count  ? config->group_rebalance_strategies
+        : given(config->group_rebalance_strategy) ? one
+                                                  : (struct flue_list){(void *)&sticky, 1};
     struct flue_list excluded = excluded_of(&config->profiles);
     enum flue_code code =
         flue_kafka_set(library, conf, "group.id", config->group_id, "group_id", false, error);
@@ -382,8 +386,8 @@ static enum flue_code set_group(const struct flue_kafka *library, rd_kafka_conf_
         code = set_list(library, conf, "partition.assignment.strategy", &strategies,
                         "group_rebalance_strategies", error);
     if (!code)
-        code = set_list(library, conf, "topic.blacklist", &excluded, "profiles.exclude_topics",
-                        error);
+        code =
+            set_list(library, conf, "topic.blacklist", &excluded, "profiles.exclude_topics", error);
     if (!code)
         code = flue_kafka_set(library, conf, "auto.offset.reset", offsets[config->initial_offset],
                               "initial_offset", false, error);
@@ -391,8 +395,8 @@ static enum flue_code set_group(const struct flue_kafka *library, rd_kafka_conf_
         code = flue_kafka_set_ms(library, conf, "session.timeout.ms", config->session_timeout,
                                  "session_timeout", error);
     if (!code)
-        code = flue_kafka_set_ms(library, conf, "heartbeat.interval.ms",
-                                 config->heartbeat_interval, "heartbeat_interval", error);
+        code = flue_kafka_set_ms(library, conf, "heartbeat.interval.ms", config->heartbeat_interval,
+                                 "heartbeat_interval", error);
     if (!code)
         code = flue_kafka_set(library, conf, "enable.auto.commit",
                               config->autocommit.enable ? "true" : "false", "autocommit.enable",
@@ -412,10 +416,10 @@ static enum flue_code set_fetch(const struct flue_kafka *library, rd_kafka_conf_
 {
     int64_t kib = config->max_prefetch_bytes / 1024;
     /* fetch.max.bytes may not be less than message.max.bytes, which is the producer's. */
-    enum flue_code code = flue_kafka_set_int(
-        library, conf, "message.max.bytes",
-        config->max_fetch_size < 1000000 ? config->max_fetch_size : 1000000, "max_fetch_size",
-        error);
+    enum flue_code code =
+        flue_kafka_set_int(library, conf, "message.max.bytes",
+                           config->max_fetch_size < 1000000 ? config->max_fetch_size : 1000000,
+                           "max_fetch_size", error);
 
     if (!code)
         code = flue_kafka_set_int(library, conf, "fetch.max.bytes", config->max_fetch_size,
@@ -427,9 +431,9 @@ static enum flue_code set_fetch(const struct flue_kafka *library, rd_kafka_conf_
                                       : INT32_MAX,
                                   "max_fetch_size", error);
     if (!code)
-        code = flue_kafka_set_int(library, conf, "max.partition.fetch.bytes",
-                                  config->max_partition_fetch_size, "max_partition_fetch_size",
-                                  error);
+        code =
+            flue_kafka_set_int(library, conf, "max.partition.fetch.bytes",
+                               config->max_partition_fetch_size, "max_partition_fetch_size", error);
     if (!code)
         code = flue_kafka_set_int(library, conf, "fetch.min.bytes", config->min_fetch_size,
                                   "min_fetch_size", error);

@@ -5,7 +5,8 @@
 #include "proto/wire/json_budget.h"
 #include "receivers/kafka/consumer_inside.h"
 
-/* ---- memory ----------------------------------------------------------------------------------- */
+/* ---- memory -----------------------------------------------------------------------------------
+ */
 
 struct kafka_message *kafka_message_new(struct kafka_partition *partition,
                                         rd_kafka_message_t *record)
@@ -111,7 +112,8 @@ bool kafka_message_admit(struct kafka_message *message)
     return true;
 }
 
-/* ---- JSON, on the pool ------------------------------------------------------------------------- */
+/* ---- JSON, on the pool -------------------------------------------------------------------------
+ */
 
 static struct kafka_message *of_job(struct flue_job *job)
 {
@@ -126,8 +128,7 @@ static void read_work(struct flue_job *job)
     message->body = NULL;
     message->error.code = FLUE_OK;
     if (flue_otlp_json_read(flue_block_bytes(text), message->json_charged,
-                            message->partition->consumer->account, &message->body,
-                            &message->error))
+                            message->partition->consumer->account, &message->body, &message->error))
         message->body = text; /* it may be read again */
     else
         flue_block_unref(text);
@@ -162,7 +163,8 @@ bool kafka_message_read(struct kafka_message *message)
     return true;
 }
 
-/* ---- pushing, on the partition's loop ----------------------------------------------------------- */
+/* ---- pushing, on the partition's loop -----------------------------------------------------------
+ */
 
 static struct kafka_loop *loop_of(const struct kafka_message *message)
 {
@@ -225,10 +227,9 @@ static void push(struct flue_task *task)
         go_home(message);
         return;
     }
-    batch = flue_batch_new(decoded.payload, message->context.origin, decoded.counts,
-                           consumer->account);
-    message->delivery =
-        batch ? flue_delivery_begin(at->loop, 0, delivered, message) : NULL;
+    batch =
+        flue_batch_new(decoded.payload, message->context.origin, decoded.counts, consumer->account);
+    message->delivery = batch ? flue_delivery_begin(at->loop, 0, delivered, message) : NULL;
     if (!message->delivery) {
         flue_batch_unref(batch);
         flue_fail(&message->error, FLUE_NO_MEMORY, "no memory to push a record");
@@ -249,7 +250,8 @@ void kafka_message_push(struct kafka_message *message)
 
 void kafka_messages_cancel(struct flue_task *task)
 {
-    struct kafka_loop *at = (struct kafka_loop *)((char *)task - offsetof(struct kafka_loop, cancel));
+    struct kafka_loop *at =
+        (struct kafka_loop *)((char *)task - offsetof(struct kafka_loop, cancel));
     struct kafka_message *next;
 
     for (struct kafka_message *message = at->pushed; message; message = next) {

@@ -36,8 +36,8 @@ struct kafka_partition *kafka_partition_new(struct kafka_consumer *consumer, con
     partition->number = number;
     /* Neighbours on different loops, whatever the hash of the name. */
     partition->loop =
-        consumer->loops->items[(flue_hash(flue_bytes_of(topic)) + (uint64_t)number) %
-                               consumer->loops->count];
+        consumer->loops
+            ->items[(flue_hash(flue_bytes_of(topic)) + (uint64_t)number) % consumer->loops->count];
     partition->last = &partition->first;
     partition->stored = partition->to_store = -1;
     partition->next = consumer->buckets[hash % KAFKA_BUCKETS];
@@ -104,7 +104,8 @@ void kafka_partition_forget(struct kafka_partition *partition)
     partition->retry_ns = 0;
 }
 
-/* ---- back-pressure ----------------------------------------------------------------------------- */
+/* ---- back-pressure -----------------------------------------------------------------------------
+ */
 
 static void pause_or_resume(struct kafka_partition *partition)
 {
@@ -114,7 +115,8 @@ static void pause_or_resume(struct kafka_partition *partition)
     size_t messages = (size_t)settings->max_in_flight_messages;
     size_t bytes = (size_t)settings->max_in_flight_bytes;
     bool full = partition->count >= messages || partition->bytes >= bytes || partition->held;
-    bool low = partition->count <= messages / 2 && partition->bytes <= bytes / 2 && !partition->held;
+    bool low =
+        partition->count <= messages / 2 && partition->bytes <= bytes / 2 && !partition->held;
 
     if (partition->revoking || (partition->paused ? !low : !full))
         return;
@@ -142,7 +144,8 @@ bool kafka_partition_take(struct kafka_partition *partition, rd_kafka_message_t 
     return true;
 }
 
-/* ---- outcomes ---------------------------------------------------------------------------------- */
+/* ---- outcomes ----------------------------------------------------------------------------------
+ */
 
 /* The first offset that is not taken goes into the books when it moved. */
 static void advance(struct kafka_partition *partition)
@@ -169,9 +172,9 @@ static void set_past(struct kafka_message *message, struct flue_metric *metric, 
     const char *id = partition->consumer->settings->id;
 
     flue_metric_add(metric, 1);
-    flue_log(FLUE_ERROR, "receiver", what, FLUE_S("receiver", id), FLUE_S("topic", partition->topic),
-             FLUE_I("partition", partition->number), FLUE_I("offset", message->offset),
-             FLUE_U("bytes", message->size),
+    flue_log(FLUE_ERROR, "receiver", what, FLUE_S("receiver", id),
+             FLUE_S("topic", partition->topic), FLUE_I("partition", partition->number),
+             FLUE_I("offset", message->offset), FLUE_U("bytes", message->size),
              FLUE_S("reason", flue_code_facts(message->error.code)->name),
              FLUE_S("error", message->error.text));
     message->state = KAFKA_DONE;
@@ -180,8 +183,8 @@ static void set_past(struct kafka_message *message, struct flue_metric *metric, 
 static uint64_t next_wait(struct kafka_partition *partition)
 {
     const struct kafka_consumer_settings *settings = partition->consumer->settings;
-    double interval = (double)(partition->interval_ns ? partition->interval_ns
-                                                      : settings->backoff_initial);
+    double interval =
+        (double)(partition->interval_ns ? partition->interval_ns : settings->backoff_initial);
     double unit = (double)(flue_random_u64() >> 11) * 0x1p-53;
     double wait = interval * (1 - settings->backoff_randomization +
                               2 * settings->backoff_randomization * unit);
@@ -216,7 +219,8 @@ static void fail(struct kafka_message *message)
     flue_metric_add(consumer->retried, 1);
     if (partition->retry_ns)
         return;
-    uint64_t stated = (uint64_t)message->error.retry_after_ms * 1000000u, wait = next_wait(partition);
+    uint64_t stated = (uint64_t)message->error.retry_after_ms * 1000000u,
+             wait = next_wait(partition);
     partition->retry_ns = now + (wait > stated ? wait : stated);
     flue_log(FLUE_WARN, "receiver", "a partition waits: its record was not taken",
              FLUE_S("receiver", settings->id), FLUE_S("topic", partition->topic),
@@ -268,7 +272,8 @@ void kafka_message_back(struct kafka_message *message)
     kafka_consumer_look(consumer);
 }
 
-/* ---- what is next ------------------------------------------------------------------------------ */
+/* ---- what is next ------------------------------------------------------------------------------
+ */
 
 static void away_with(struct kafka_partition *partition)
 {

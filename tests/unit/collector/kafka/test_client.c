@@ -114,8 +114,9 @@ static void the_library_takes_the_properties(void **state)
         print_message("no librdkafka here\n");
         skip();
     }
-    read_keys(&b, "brokers: [\"a:1\", \"b:2\"]\nauth: {sasl: {mechanism: SCRAM-SHA-256, username: u, "
-             "password: secret}}\ntls: {insecure_skip_verify: true}\nrack_id: r1\n");
+    read_keys(&b,
+              "brokers: [\"a:1\", \"b:2\"]\nauth: {sasl: {mechanism: SCRAM-SHA-256, username: u, "
+              "password: secret}}\ntls: {insecure_skip_verify: true}\nrack_id: r1\n");
     assert_int_equal(b.check.mistakes, 0);
     conf = flue_kafka_client_conf(kafka, "kafka", b.config, &error);
     assert_non_null(conf);

@@ -39,8 +39,10 @@ static bool start(struct bench *bench)
     assert_int_equal(flue_loops_new(2, &bench->loops, &error), FLUE_OK);
     bench->metrics = flue_metrics_new("otelcol_");
     rd_kafka_conf_t *conf = kafka->rd_kafka_conf_new();
-    const char *pairs[][2] = {{"test.mock.num.brokers", "1"}, {"enable.idempotence", "true"},
-                              {"linger.ms", "1"},             {"message.timeout.ms", "10000"},
+    const char *pairs[][2] = {{"test.mock.num.brokers", "1"},
+                              {"enable.idempotence", "true"},
+                              {"linger.ms", "1"},
+                              {"message.timeout.ms", "10000"},
                               {"log_level", "0"}};
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         assert_int_equal(

@@ -50,8 +50,8 @@ static struct flue_payload *payload_of(unsigned services)
         struct flue_otlp_report report;
         char name[32];
         struct flue_attribute_set set;
-        if (flue_otlp_read(file(FLUE_TEST_DATA "/otlp/ebpf-v1.11-ascending.otlp"), &parts[i], &report,
-                           &error))
+        if (flue_otlp_read(file(FLUE_TEST_DATA "/otlp/ebpf-v1.11-ascending.otlp"), &parts[i],
+                           &report, &error))
             fail_msg("%s", error.text);
         snprintf(name, sizeof name, "service-%u", i);
         struct flue_attribute item = {
@@ -59,9 +59,9 @@ static struct flue_payload *payload_of(unsigned services)
             {.type = FLUE_VALUE_STRING, .text = flue_arena_copy(&arena, flue_bytes_of(name))}};
         assert_int_equal(flue_otlp_attribute_set(&arena, &item, 1, &set, &error), FLUE_OK);
         for (size_t r = 0; r < parts[i]->ops->resource_count(parts[i]); r++)
-            assert_int_equal(parts[i]->ops->attributes_set(parts[i], r, &set, FLUE_SET_UPSERT, NULL,
-                                                           &error),
-                             FLUE_OK);
+            assert_int_equal(
+                parts[i]->ops->attributes_set(parts[i], r, &set, FLUE_SET_UPSERT, NULL, &error),
+                FLUE_OK);
     }
     if (parts[0]->ops->merge(parts, services, &account, &out, &error))
         fail_msg("%s", error.text);
@@ -98,13 +98,11 @@ static void make(struct made *made, struct kafka_record_rules *rules, unsigned s
     made->batch = flue_batch_new(payload_of(services), origin, counts, &account);
     flue_origin_unref(origin);
     assert_non_null(made->batch);
-    enum flue_form form =
-        rules->encoding == FLUE_KAFKA_PPROF ? FLUE_FORM_PPROF : FLUE_FORM_OTLP;
-    assert_int_equal(flue_convert(made->batch->payload, form, &account, &made->payload,
-                                  &made->error),
-                     FLUE_OK);
-    made->code = kafka_records_make(rules, made->batch, made->payload, &made->arena,
-                                    &made->records, &made->error);
+    enum flue_form form = rules->encoding == FLUE_KAFKA_PPROF ? FLUE_FORM_PPROF : FLUE_FORM_OTLP;
+    assert_int_equal(
+        flue_convert(made->batch->payload, form, &account, &made->payload, &made->error), FLUE_OK);
+    made->code = kafka_records_make(rules, made->batch, made->payload, &made->arena, &made->records,
+                                    &made->error);
 }
 
 static void release(struct made *made)

@@ -274,6 +274,7 @@ static struct kafka_consumer_settings settings_of(const char *id)
         .backoff_multiplier = 1.5,
         .max_in_flight_messages = 100,
         .max_in_flight_bytes = 1 << 20,
+        .max_prefetch_bytes = 1 << 20,
         .revoke_timeout = 30000000000,
         .login_hint = "",
     };
@@ -427,6 +428,7 @@ static void poison_is_set_past_where_it_may_be(void **state)
     back_with(0, 2, FLUE_OK);
     UNTIL(committed(&m, 0) == 3);
     assert_int_equal(metric(m.consumer->poison), 1);
+    assert_int_equal(atomic_load(&rig.account.used), 1 << 20); /* of the library, till the end */
     assert_int_equal(metric(m.consumer->retried), 0);
     leave_group(&m);
     end(&m, NULL);
