@@ -178,7 +178,7 @@ void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_resu
         flue_item_leave(item);
         return;
     }
-    if (item->at->exporter->dead_letters && item->send.batch && about_data(reason) &&
+    if (item->at->exporter->dead_letters && item->send.record && about_data(reason) &&
         result == FLUE_RESULT_REFUSED)
         flue_dead_letters_keep(item->at->exporter->dead_letters, item,
                                flue_drop_reason_name(reason), error);
@@ -431,6 +431,10 @@ static void sent(struct flue_item *item, const struct flue_verdict *verdict)
              FLUE_S("exporter", item->at->exporter->id),
              FLUE_U("rejected_profiles", rejected.profiles), FLUE_S("error", verdict->error.text));
     item->rejected = rejected;
+    if (item->at->exporter->dead_letters && item->send.record &&
+        rejected.profiles == item->counts.profiles && rejected.samples == item->counts.samples)
+        flue_dead_letters_keep(item->at->exporter->dead_letters, item,
+                               flue_drop_reason_name(FLUE_DROP_REJECTED), &verdict->error);
     item_end(item, FLUE_RESULT_TAKEN, &verdict->error);
 }
 

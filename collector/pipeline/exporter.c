@@ -5,8 +5,10 @@
 #include "collector/base/log.h"
 #include <ctype.h>
 #include <stdlib.h>
+#include <time.h>
 
-#define FREE_ITEMS_MAX 256
+#define FREE_ITEMS_MAX  256
+#define LETTERS_WAIT_MS 2000
 
 /* ---- items and lists ------------------------------------------------------------------------- */
 
@@ -411,6 +413,12 @@ void flue_exporter_destroy(struct flue_exporter *exporter)
         }
     }
     flue_loops_settle(exporter->loops);
+    for (int i = 0; i < LETTERS_WAIT_MS && atomic_load(&exporter->handovers); i++) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* letters being written */
+        flue_loops_settle(exporter->loops);
+    }
+    if (atomic_load(&exporter->handovers))
+        return;
     /* A disk that hangs has not answered for them yet, and will while the loops are taken down. */
     for (unsigned i = 0; i < exporter->loops->count; i++)
         if (exporter->log && atomic_load(&exporter->at[i].live) > 0)

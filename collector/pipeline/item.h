@@ -166,7 +166,7 @@ struct flue_exporter {
     _Atomic uint64_t first_own;                  /* records below it were there at start */
     _Atomic uint64_t hungry;    /* loops that found nothing to take; bit per loop */
     _Atomic uint64_t starved;   /* loops that found no memory for it */
-    _Atomic uint32_t handovers; /* on their way to `home` */
+    _Atomic uint32_t handovers; /* on their way to `home`, or to a dead letter */
 };
 
 /* exporter.c */
@@ -241,6 +241,9 @@ bool flue_recall_next(struct flue_exporter_loop *at);
 bool flue_recall_wanted(const struct flue_exporter_loop *at);
 /* The item has ended, or (`left`) goes back: tells the log once the last of its items has. */
 void flue_record_end(struct flue_item *item, bool left);
+/* The same for what was taken over from an item; on its loop. */
+void flue_record_settle(struct flue_exporter *exporter, uint64_t record, struct flue_owed *owed,
+                        bool left);
 enum flue_code flue_durable_start(struct flue_exporter *exporter, struct flue_error *error);
 void flue_recall_forget(struct flue_item *item); /* of an exporter that is taken down */
 
@@ -249,7 +252,9 @@ struct flue_dead_letters;
 enum flue_code flue_dead_letters_new(const char *directory, const char *exporter,
                                      struct flue_metrics *metrics, struct flue_dead_letters **out,
                                      struct flue_error *error);
-void flue_dead_letters_keep(struct flue_dead_letters *letters, const struct flue_item *item,
+/* Takes the record over from the item: it is finished when the letter is on disk. What is parked is
+ * read first. */
+void flue_dead_letters_keep(struct flue_dead_letters *letters, struct flue_item *item,
                             const char *reason, const struct flue_error *error);
 void flue_dead_letters_destroy(struct flue_dead_letters *letters); /* NULL: fine */
 

@@ -58,16 +58,9 @@ bool flue_lag_reserve(struct flue_item *item, uint64_t units)
     return true;
 }
 
-void flue_record_end(struct flue_item *item, bool left)
+void flue_record_settle(struct flue_exporter *exporter, uint64_t record, struct flue_owed *owed,
+                        bool left)
 {
-    struct flue_exporter *exporter = item->at->exporter;
-    struct flue_owed *owed = item->owed;
-    uint64_t record = item->send.record;
-
-    if (!record)
-        return;
-    item->send.record = 0;
-    item->owed = NULL;
     if (owed) {
         owed->left |= left;
         if (--owed->items)
@@ -84,6 +77,18 @@ void flue_record_end(struct flue_item *item, bool left)
     free(owed);
     if (!left)
         flue_queue_wake_room(exporter);
+}
+
+void flue_record_end(struct flue_item *item, bool left)
+{
+    struct flue_owed *owed = item->owed;
+    uint64_t record = item->send.record;
+
+    if (!record)
+        return;
+    item->send.record = 0;
+    item->owed = NULL;
+    flue_record_settle(item->at->exporter, record, owed, left);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */

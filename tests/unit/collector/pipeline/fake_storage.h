@@ -39,6 +39,8 @@ struct flue_storage {
     struct flue_storage_append *held[64];
     unsigned held_count;
     _Atomic int appends, finished;
+    void (*finishing)(void); /* told before a record is finished */
+    _Atomic bool forgets;    /* what is finished: as a kill just before would */
 };
 
 static struct flue_storage *log_new(void)
@@ -260,7 +262,10 @@ void flue_storage_finish(struct flue_storage_queue *queue, uint64_t record)
     pthread_mutex_lock(&queue->storage->lock);
     struct log_record *r = &queue->storage->records[record];
     assert_true(r->owing & 1u << queue->bit);
-    r->owing &= ~(1u << queue->bit);
+    if (queue->storage->finishing)
+        queue->storage->finishing();
+    if (!atomic_load(&queue->storage->forgets))
+        r->owing &= ~(1u << queue->bit);
     atomic_fetch_add(&queue->storage->finished, 1);
     pthread_mutex_unlock(&queue->storage->lock);
 }

@@ -396,6 +396,22 @@ static int letters_in(const char *folder, char *first)
     return count;
 }
 
+static void remove_letters(const char *folder)
+{
+    char path[400];
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+
+    while (dir && (entry = readdir(dir)))
+        if (entry->d_name[0] != '.') {
+            (void)snprintf(path, sizeof path, "%s/%.80s", folder, entry->d_name);
+            (void)unlink(path);
+        }
+    if (dir)
+        (void)closedir(dir);
+    (void)rmdir(folder);
+}
+
 static void a_poison_piece_is_set_aside_and_the_rest_goes_on(void **state)
 {
     struct flue_storage *log = log_new();
@@ -418,7 +434,7 @@ static void a_poison_piece_is_set_aside_and_the_rest_goes_on(void **state)
     AWAIT(letters_in(letters, letter) == 1);
     FILE *file = fopen(letter, "r");
     assert_non_null(file);
-    (void)fread(text, 1, sizeof text - 1, file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
     (void)fclose(file);
     assert_non_null(strstr(text, "\"exporter\":\"fake/a\""));
     assert_non_null(strstr(text, "\"pipeline\":\"profiles\""));
@@ -429,16 +445,7 @@ static void a_poison_piece_is_set_aside_and_the_rest_goes_on(void **state)
     assert_balance(&graph);
     graph_destroy(&graph);
     log_destroy(log);
-    char command[200];
-    struct dirent *entry;
-    DIR *dir = opendir(letters);
-    while ((entry = readdir(dir)))
-        if (entry->d_name[0] != '.') {
-            (void)snprintf(command, sizeof command, "%s/%.80s", letters, entry->d_name);
-            (void)unlink(command);
-        }
-    (void)closedir(dir);
-    (void)rmdir(letters);
+    remove_letters(letters);
     (void)rmdir(folder);
     free(letters);
 }
@@ -448,6 +455,85 @@ static void refuse_all(struct fake *fake, struct flue_send *send)
     struct flue_verdict verdict = {.kind = FLUE_DROP};
     (void)flue_fail(&verdict.error, FLUE_INVALID, "no");
     flue_send_done(send, &verdict);
+}
+
+static char own_letters[64];
+static _Atomic int letters_at_finish;
+static void count_letters(void)
+{
+    char name[400];
+    atomic_store(&letters_at_finish, letters_in(own_letters, name));
+}
+
+static void refuse_parked(struct fake *fake, struct flue_send *send)
+{
+    flue_send_park(send);
+    assert_null(send->batch);
+    refuse_all(fake, send);
+}
+
+static void reject_all(struct fake *fake, struct flue_send *send)
+{
+    struct flue_verdict verdict = {.kind = FLUE_SENT, .rejected = send->batch->counts};
+    (void)flue_fail(&verdict.error, FLUE_REFUSED, "none of it");
+    flue_send_done(send, &verdict);
+}
+
+static off_t size_of_data(const char *letter)
+{
+    char path[400];
+    struct stat facts = {0};
+    (void)snprintf(path, sizeof path, "%.*s.otlp", (int)strlen(letter) - 5, letter);
+    return stat(path, &facts) == 0 ? facts.st_size : -1;
+}
+
+/* Before the record is finished, also of what is parked or refused by a partial success; a kill in
+ * between writes the same letter again. */
+static void a_letter_is_written_before_its_record_is_finished(void **state)
+{
+    void (*const hooks[])(struct fake *fake, struct flue_send *send) = {refuse_all, refuse_parked,
+                                                                        reject_all};
+    struct graph graph;
+    char root[64] = "/tmp/flue-letters-XXXXXX", letter[400];
+
+    assert_non_null(mkdtemp(root));
+    (void)snprintf(own_letters, sizeof own_letters, "%.40s/letters", root);
+    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+        struct flue_storage *log = log_new();
+        struct request request = {0};
+        log->finishing = count_letters;
+        for (int life = 0; life < 2; life++) {
+            durable_prepare(&graph, log, 2, 1);
+            graph.dead_letters = own_letters;
+            graph.fakes[0].hook = hooks[i];
+            atomic_store(&log->forgets, life == 0);
+            atomic_store(&letters_at_finish, 0);
+            graph_build(&graph, NULL, 0);
+            if (life == 0) {
+                request_on(&request, &graph, 1, 1);
+                AWAIT(request.answers == 1);
+                AWAIT(log->finished == 1);
+            } else {
+                assert_int_equal(state_of(&graph, 0).recovered.samples, 1);
+                AWAIT(lag_of(&graph, 0).records == 0);
+            }
+            assert_int_equal(letters_at_finish, 1);
+            assert_int_equal(state_of(&graph, 0).dropped.samples, 1);
+            assert_balance(&graph);
+            if (life == 0) {
+                durable_kill(&graph);
+            } else {
+                flue_exporter_stop(graph.exporters[0], flue_monotonic_ns() + 1000 * MS);
+                AWAIT(flue_exporter_stopped(graph.exporters[0]));
+                graph_destroy(&graph);
+            }
+        }
+        assert_int_equal(letters_in(own_letters, letter), 1);
+        assert_true(size_of_data(letter) > 0);
+        remove_letters(own_letters);
+        log_destroy(log);
+    }
+    (void)rmdir(root);
 }
 
 static void the_search_for_poison_ends(void **state)
@@ -609,6 +695,7 @@ int main(void)
         cmocka_unit_test(a_disk_that_cannot_be_read_is_asked_again),
         cmocka_unit_test(a_drain_leaves_the_rest_on_disk),
         cmocka_unit_test(a_poison_piece_is_set_aside_and_the_rest_goes_on),
+        cmocka_unit_test(a_letter_is_written_before_its_record_is_finished),
         cmocka_unit_test(the_search_for_poison_ends),
         cmocka_unit_test(joined_requests_finish_all_their_records),
         cmocka_unit_test(a_gathering_exporter_has_one_loop_and_gives_its_memory_back),
