@@ -85,7 +85,7 @@ static bool bad_span(struct reading *r, uint32_t span)
     }
     if (!r->report->rejected_spans++) {
         struct flue_reader reader = {r->bad_id, r->body->data + r->body->size};
-        struct flue_field_value field;
+        struct flue_field_value field = {0};
         char path[300];
         path_to(flue_block_bytes(r->body), r->bad_id, path, sizeof path);
         (void)flue_read_field(&reader, &field);
