@@ -266,8 +266,8 @@ enum flue_code flue_otlp_dictionary_replace(struct flue_payload *payload,
 enum flue_code flue_otlp_replace(struct flue_payload *payload, struct flue_otlp_place place,
                                  uint32_t from, uint32_t to, struct flue_bytes with,
                                  struct flue_error *error);
-/* Replaces all samples of a profile, at the place of the first one, by `encoded` (fields 2 of
- * Profile with tag and length). */
+/* Replaces all samples of a profile, as edited, at the place of the first one, by `encoded` (fields
+ * 2 of Profile with tag and length). */
 enum flue_code flue_otlp_samples_set(struct flue_payload *payload, uint32_t profile,
                                      struct flue_bytes encoded, struct flue_error *error);
 enum flue_code flue_otlp_profile_remove(struct flue_payload *payload, uint32_t profile,

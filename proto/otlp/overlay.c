@@ -185,6 +185,32 @@ enum flue_code flue_otlp_replace(struct flue_payload *base, struct flue_otlp_pla
     return code;
 }
 
+/* What was put in place of exactly these bytes before, to be put in anew; NULL: nothing. */
+static struct flue_otlp_edit *edit_of(const struct flue_otlp_payload *payload,
+                                      struct flue_otlp_place place, uint32_t from, uint32_t to)
+{
+    struct flue_otlp_edit *edit = from < to ? flue_otlp_edits(payload, place) : NULL;
+    while (edit && (edit->from != from || edit->to != to))
+        edit = edit->next;
+    return edit;
+}
+
+static enum flue_code put_anew(struct flue_otlp_payload *payload, struct flue_otlp_edit *edit,
+                               struct flue_bytes with, struct flue_error *error)
+{
+    enum flue_code code = flue_otlp_edit_begin(payload, error);
+    if (code != FLUE_OK)
+        return code;
+    if (with.size) {
+        with = flue_arena_copy(&payload->memory->arena, with);
+        if (!with.data)
+            return flue_otlp_no_room(payload, error);
+    }
+    edit->with = with;
+    flue_otlp_edit_end(payload);
+    return FLUE_OK;
+}
+
 /* One row at the end of the dictionary. Rows that follow each other share one edit while there is
  * room behind the last one's bytes. */
 static enum flue_code append(struct flue_otlp_payload *payload, enum flue_otlp_table table,
@@ -296,8 +322,10 @@ enum flue_code flue_otlp_samples_set(struct flue_payload *base, uint32_t profile
             from = to ? from : (uint32_t)(field.tag_at - body);
             to = (uint32_t)(reader.at - body);
         } else if (to) {
-            code = flue_otlp_replace(base, place, from, to, put ? flue_bytes(NULL, 0) : encoded,
-                                     error);
+            struct flue_otlp_edit *before = edit_of(payload, place, from, to);
+            struct flue_bytes with = put ? flue_bytes(NULL, 0) : encoded;
+            code = before ? put_anew(payload, before, with, error)
+                          : flue_otlp_replace(base, place, from, to, with, error);
             put = true;
             to = 0;
         }
