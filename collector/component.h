@@ -50,7 +50,7 @@ struct flue_create {
     /* EXPORTER: its place in the log of sending_queue.storage, for notes; NULL without one. */
     struct flue_storage_queue *storage;
     /* RECEIVER: where to push, per signal; NULL when no pipeline of that signal names it. */
-    struct flue_consumer *profiles;
+    struct flue_consumer *profiles, *traces;
     /* PROCESSOR: the account and id of its pipeline. */
     struct flue_account *account;
     const char *pipeline;

@@ -15,22 +15,39 @@ static struct flue_metric *samples_metric(const struct flue_create *create, cons
     return flue_metric(create->metrics, FLUE_COUNTER, name, help, labels);
 }
 
-void flue_intake_init(struct flue_intake *intake, const struct flue_create *create,
-                      unsigned transports)
+static void init(struct flue_intake *intake, const struct flue_create *create, unsigned transports,
+                 const char *const names[3])
 {
     intake->receiver = create->id;
-    intake->consumer = create->profiles;
     intake->metrics = create->metrics;
     for (unsigned i = 0; i < FLUE_TRANSPORTS; i++) {
         if (!(transports & 1u << i))
             continue;
-        intake->accepted[i] = samples_metric(create, "receiver_accepted_profile_samples",
-                                             "samples taken by every pipeline of the receiver", i);
-        intake->refused[i] = samples_metric(create, "receiver_refused_profile_samples",
-                                            "samples given back to their sender", i);
-        intake->failed[i] = samples_metric(create, "receiver_failed_profile_samples",
-                                           "samples refused because something failed here", i);
+        intake->accepted[i] =
+            samples_metric(create, names[0], "taken by every pipeline of the receiver", i);
+        intake->refused[i] = samples_metric(create, names[1], "given back to their sender", i);
+        intake->failed[i] =
+            samples_metric(create, names[2], "refused because something failed here", i);
     }
+}
+
+void flue_intake_init(struct flue_intake *intake, const struct flue_create *create,
+                      unsigned transports)
+{
+    static const char *const names[] = {"receiver_accepted_profile_samples",
+                                        "receiver_refused_profile_samples",
+                                        "receiver_failed_profile_samples"};
+    intake->consumer = create->profiles;
+    init(intake, create, transports, names);
+}
+
+void flue_intake_init_traces(struct flue_intake *intake, const struct flue_create *create,
+                             unsigned transports)
+{
+    static const char *const names[] = {"receiver_accepted_spans", "receiver_refused_spans",
+                                        "receiver_failed_spans"};
+    intake->consumer = create->traces;
+    init(intake, create, transports, names);
 }
 
 void flue_intake_count_refusal(struct flue_intake *intake, enum flue_code code)

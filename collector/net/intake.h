@@ -2,8 +2,8 @@
  *
  * A receiver has one intake. A request is admitted when its headers are known; what became of its
  * body is pushed as one batch with the request's origin, and the outcome comes back for the answer.
- * Counted per transport: samples accepted, refused (by the pipelines), failed (by flue itself);
- * and requests refused, by reason, whoever refuses them.
+ * Counted per transport: samples (or spans) accepted, refused (by the pipelines), failed (by flue
+ * itself); and requests refused, by reason, whoever refuses them.
  *
  * An intake lives as long as the receiver; pushes are on the loop of their request.
  */
@@ -27,6 +27,9 @@ struct flue_intake {
 /* `transports`: bits 1 << enum flue_transport, those that have counters. */
 void flue_intake_init(struct flue_intake *intake, const struct flue_create *create,
                       unsigned transports);
+/* The same for the pipelines of traces; what is counted are spans. */
+void flue_intake_init_traces(struct flue_intake *intake, const struct flue_create *create,
+                             unsigned transports);
 /* A request that is answered with an error, once. */
 void flue_intake_count_refusal(struct flue_intake *intake, enum flue_code code);
 /* No push is open: for the component's `stopped`. */

@@ -185,7 +185,8 @@ void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_resu
     item->reason = reason;
     flue_item_leave_line(item);
     if (item->started)
-        flue_metric_add(item->at->exporter->send_failed, (int64_t)item->counts.samples);
+        flue_metric_add(item->at->exporter->send_failed[flue_signal_row(item->branch->signal)],
+                        (int64_t)item->counts.samples);
     if (item->counted) {
         flue_ledger_subtract(ledger, loop, item->started ? FLUE_ROW_IN_FLIGHT : FLUE_ROW_QUEUED,
                              &item->counts);

@@ -416,7 +416,8 @@ static bool reserve_all(struct flue_delivery *delivery, struct flue_exporter_loo
             *at = item->at;
             return false;
         }
-        flue_metric_add(exporter->enqueue_failed, (int64_t)item->counts.samples);
+        flue_metric_add(exporter->enqueue_failed[flue_signal_row(item->branch->signal)],
+                        (int64_t)item->counts.samples);
         if (queue->on_overflow == FLUE_OVERFLOW_DROP && code != FLUE_SHUTTING_DOWN) {
             item->result = FLUE_RESULT_SKIPPED;
             continue;
@@ -501,7 +502,9 @@ void flue_delivery_no_room(struct flue_delivery *delivery, const struct flue_err
 
     for (struct flue_item *item = delivery->first; item; item = item->sibling) {
         if (item->at == delivery->room_at) {
-            flue_metric_add(item->at->exporter->enqueue_failed, (int64_t)item->counts.samples);
+            flue_metric_add(
+                item->at->exporter->enqueue_failed[flue_signal_row(item->branch->signal)],
+                (int64_t)item->counts.samples);
             refused_item(item, loop);
         }
     }

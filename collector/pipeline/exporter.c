@@ -91,14 +91,24 @@ void flue_item_unlist(struct flue_item *item)
 
 /* ---- metrics --------------------------------------------------------------------------------- */
 
-static double read_sent(void *arg)
+static double read_sent(struct flue_exporter *exporter, enum flue_signal signal)
 {
-    struct flue_exporter *exporter = arg;
     uint64_t samples = 0;
 
     for (struct flue_branch *branch = exporter->branches; branch; branch = branch->next)
-        samples += flue_ledger_sum(&branch->ledger, FLUE_ROW_SENT).samples;
+        if (branch->signal == signal)
+            samples += flue_ledger_sum(&branch->ledger, FLUE_ROW_SENT).samples;
     return (double)samples;
+}
+
+static double read_sent_samples(void *arg)
+{
+    return read_sent(arg, FLUE_PROFILES);
+}
+
+static double read_sent_spans(void *arg)
+{
+    return read_sent(arg, FLUE_TRACES);
 }
 
 static double read_queue_size(void *arg)
@@ -130,20 +140,35 @@ static void make_metrics(struct flue_exporter *exporter)
     const struct flue_queue_config *queue = &exporter->settings.sending_queue;
     const struct flue_label own[] = {{"exporter", exporter->id}, {NULL, NULL}};
     const struct flue_label typed[] = {
-        {"exporter", exporter->id}, {"data_type", "profiles"}, {NULL, NULL}};
+        {"exporter", exporter->id},
+        {"data_type", exporter->signals == FLUE_TRACES ? "traces" : "profiles"},
+        {NULL, NULL}};
     static const double sizes[] = {10,   25,    50,    75,    100,   250,   500,  750,
                                    1000, 2000,  3000,  4000,  5000,  6000,  7000, 8000,
                                    9000, 10000, 20000, 30000, 50000, 100000};
     struct flue_metrics *metrics = exporter->metrics;
 
-    flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_profile_samples",
-                         "samples that the destination has taken", own, read_sent, exporter);
-    exporter->send_failed =
-        flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_profile_samples",
-                    "samples whose sending failed for good", own);
-    exporter->enqueue_failed =
-        flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_profile_samples",
-                    "samples that found no room in the queue", own);
+    if (exporter->signals & FLUE_PROFILES) {
+        flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_profile_samples",
+                             "samples that the destination has taken", own, read_sent_samples,
+                             exporter);
+        exporter->send_failed[0] =
+            flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_profile_samples",
+                        "samples whose sending failed for good", own);
+        exporter->enqueue_failed[0] =
+            flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_profile_samples",
+                        "samples that found no room in the queue", own);
+    }
+    if (exporter->signals & FLUE_TRACES) {
+        flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_spans",
+                             "spans that the destination has taken", own, read_sent_spans,
+                             exporter);
+        exporter->send_failed[1] = flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_spans",
+                                               "spans whose sending failed for good", own);
+        exporter->enqueue_failed[1] =
+            flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_spans",
+                        "spans that found no room in the queue", own);
+    }
     exporter->retried = flue_metric(metrics, FLUE_COUNTER, "exporter_retried_requests",
                                     "attempts after the first", own);
     flue_metric_callback(metrics, FLUE_GAUGE, "exporter_in_flight_requests",
@@ -247,6 +272,7 @@ enum flue_code flue_exporter_new(const struct flue_exporter_spec *spec, struct f
     exporter->component = spec->component;
     exporter->instance = spec->instance;
     exporter->metrics = spec->metrics;
+    exporter->signals = spec->signals ? spec->signals : FLUE_PROFILES;
     exporter->loops = spec->loops;
     if (!spec->component->no_queue && spec->settings) {
         exporter->settings = *spec->settings;
@@ -294,7 +320,7 @@ const char *flue_exporter_id(const struct flue_exporter *exporter)
 }
 
 struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *pipeline,
-                                    struct flue_account *account)
+                                    enum flue_signal signal, struct flue_account *account)
 {
     struct flue_branch *branch = calloc(1, sizeof *branch);
     const unsigned all = (1u << FLUE_ROWS) - 1;
@@ -303,6 +329,7 @@ struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *
     if (!branch)
         return NULL;
     branch->exporter = exporter;
+    branch->signal = signal;
     branch->account = account;
     branch->pipeline = strdup(pipeline);
     if (!branch->pipeline ||

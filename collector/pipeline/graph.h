@@ -27,6 +27,7 @@ struct flue_exporter_spec {
     const char *id; /* "otlp_grpc/edge"; copied */
     /* As bound and checked; not read for a component with no_queue (may be NULL then). */
     const struct flue_exporter_settings *settings;
+    unsigned signals; /* enum flue_signal, or'ed: which families of metrics it has; 0: profiles */
     struct flue_loops *loops;
     struct flue_metrics *metrics;
     /* With sending_queue.storage, else NULL: both outlive the exporter, whose start starts the log.

@@ -97,7 +97,8 @@ struct flue_item {
 /* One pipeline's way to one exporter; owned by the exporter. */
 struct flue_branch {
     struct flue_exporter *exporter;
-    const char *pipeline; /* id; copied */
+    const char *pipeline;    /* id; copied */
+    enum flue_signal signal; /* what passes there */
     struct flue_account *account;
     struct flue_ledger ledger;
     struct flue_branch *next;
@@ -145,7 +146,9 @@ struct flue_exporter {
     struct flue_branch *branches;
     struct flue_exporter_loop *at; /* one per loop */
     struct flue_loops *loops;
-    struct flue_metric *send_failed, *enqueue_failed, *retried, *capacity;
+    unsigned signals;                                       /* or'ed */
+    struct flue_metric *send_failed[2], *enqueue_failed[2]; /* by flue_signal_row */
+    struct flue_metric *retried, *capacity;
     struct flue_histogram *batch_size;
     struct flue_bytes *partition_keys; /* lower-case */
     size_t partition_count;
@@ -170,8 +173,12 @@ struct flue_exporter {
 };
 
 /* exporter.c */
+static inline unsigned flue_signal_row(enum flue_signal signal)
+{
+    return signal == FLUE_TRACES;
+}
 struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *pipeline,
-                                    struct flue_account *account);
+                                    enum flue_signal signal, struct flue_account *account);
 struct flue_item *flue_item_new(struct flue_exporter_loop *at, struct flue_branch *branch);
 void flue_item_free(struct flue_item *item);
 void flue_item_list_append(struct flue_item_list *list, struct flue_item *item);

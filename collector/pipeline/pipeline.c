@@ -127,10 +127,11 @@ static bool make_stage(struct flue_pipeline *pipeline, const struct flue_stage_s
     if (!stage->id || !stage->counts)
         return false;
     memset(stage->counts, 0, size);
-    const struct flue_label labels[] = {{"processor", stage->id},
-                                        {"pipeline", pipeline->id},
-                                        {"otel_signal", "profiles"},
-                                        {NULL, NULL}};
+    const struct flue_label labels[] = {
+        {"processor", stage->id},
+        {"pipeline", pipeline->id},
+        {"otel_signal", pipeline->signal == FLUE_TRACES ? "traces" : "profiles"},
+        {NULL, NULL}};
     if (metrics) {
         flue_metric_callback(metrics, FLUE_COUNTER, "processor_incoming_items",
                              "samples that came to the processor", labels, read_incoming, stage);
@@ -165,7 +166,7 @@ enum flue_code flue_pipeline_new(const struct flue_pipeline_spec *spec, struct f
             goto no_memory;
     for (size_t i = 0; i < spec->exporter_count; i++) {
         struct flue_branch *branch =
-            flue_branch_new(spec->exporters[i], pipeline->id, spec->account);
+            flue_branch_new(spec->exporters[i], pipeline->id, spec->signal, spec->account);
         if (!branch)
             goto no_memory;
         pipeline->branches[pipeline->branch_count++] = branch;

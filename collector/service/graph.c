@@ -87,6 +87,7 @@ static enum flue_code make_exporter(struct flue_service *service, struct flue_ru
         .instance = running->instance,
         .id = running->part->id,
         .settings = running->part->settings,
+        .signals = running->part->signals,
         .loops = service->loops,
         .metrics = service->metrics,
         .storage = log,
@@ -177,8 +178,9 @@ static enum flue_code make_pipelines(struct flue_service *service, struct flue_e
     return FLUE_OK;
 }
 
-/* All pipelines that name this receiver. */
+/* All pipelines of one signal that name this receiver; NULL where none does. */
 static enum flue_code make_consumer(struct flue_service *service, struct flue_running *running,
+                                    enum flue_signal signal, struct flue_consumer **out,
                                     struct flue_error *error)
 {
     const struct flue_configuration *c = service->configuration;
@@ -187,13 +189,14 @@ static enum flue_code make_consumer(struct flue_service *service, struct flue_ru
     size_t count = 0;
     for (size_t i = 0; named && i < c->pipeline_count; i++)
         for (size_t j = 0; j < c->pipelines[i].receivers.count; j++)
-            if (c->pipelines[i].receivers.items[j] == running->part)
+            if (c->pipelines[i].receivers.items[j] == running->part &&
+                c->pipelines[i].signal == signal)
                 named[count++] = service->pipelines[i];
-    running->consumer = named ? flue_consumer_new(named, count) : NULL;
-    if (!running->consumer)
-        return flue_fail(error, FLUE_NO_MEMORY, "no memory for %s", running->part->path);
-    running->create.profiles = running->consumer;
-    return FLUE_OK;
+    if (named && !count)
+        return FLUE_OK;
+    *out = named ? flue_consumer_new(named, count) : NULL;
+    return *out ? FLUE_OK
+                : flue_fail(error, FLUE_NO_MEMORY, "no memory for %s", running->part->path);
 }
 
 static enum flue_code make_receivers(struct flue_service *service, struct flue_error *error)
@@ -206,7 +209,12 @@ static enum flue_code make_receivers(struct flue_service *service, struct flue_e
             continue;
         running->part = part;
         running->create = create_for(service, part);
-        enum flue_code code = make_consumer(service, running, error);
+        enum flue_code code =
+            make_consumer(service, running, FLUE_PROFILES, &running->profiles, error);
+        if (!code)
+            code = make_consumer(service, running, FLUE_TRACES, &running->traces, error);
+        running->create.profiles = running->profiles;
+        running->create.traces = running->traces;
         if (!code)
             code = make_instance(running, error);
         if (code)
@@ -283,8 +291,10 @@ void flue_graph_destroy(struct flue_service *service)
     if (!service->running)
         return;
     destroy_instances(service, FLUE_RECEIVER);
-    for (size_t i = 0; i < c->part_count; i++)
-        flue_consumer_destroy(service->running[i].consumer);
+    for (size_t i = 0; i < c->part_count; i++) {
+        flue_consumer_destroy(service->running[i].profiles);
+        flue_consumer_destroy(service->running[i].traces);
+    }
     for (size_t i = 0; service->pipelines && i < c->pipeline_count; i++)
         flue_pipeline_destroy(service->pipelines[i]);
     destroy_instances(service, FLUE_EXPORTER);

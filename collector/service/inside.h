@@ -13,7 +13,7 @@ struct flue_running {
     const struct flue_part *part;
     void *instance; /* RECEIVER, EXTENSION: ours; EXPORTER: the flue_exporter's */
     struct flue_exporter *exporter;
-    struct flue_consumer *consumer;
+    struct flue_consumer *profiles, *traces; /* RECEIVER: NULL where no pipeline names it */
     struct flue_create create;
     bool started;
 };

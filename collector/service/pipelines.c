@@ -86,21 +86,27 @@ static enum flue_signal signal_of(struct flue_configuration *c, const struct flu
     const char *type = flue_arena_string(&c->arena, flue_bytes(entry->key, size));
     char shown[96];
     flue_printable(flue_bytes_of(entry->key), shown, sizeof shown);
-    if (type && strcmp(type, "profiles") == 0 && (!entry->key[size] || entry->key[size + 1]))
+    bool named = !entry->key[size] || entry->key[size + 1];
+    if (type && strcmp(type, "profiles") == 0 && named)
         return FLUE_PROFILES;
-    static const char *const others[] = {"traces", "metrics", "logs"};
+    if (type && strcmp(type, "traces") == 0 && named)
+        return FLUE_TRACES;
+    static const char *const others[] = {"metrics", "logs"};
     for (size_t i = 0; type && i < sizeof others / sizeof others[0]; i++) {
         if (strcmp(type, others[i]) == 0) {
-            flue_mistake_at(&c->check, entry->position,
-                            "service.pipelines: \"%s\": this version carries profiles, not %s",
-                            shown, type);
+            flue_mistake_at(
+                &c->check, entry->position,
+                "service.pipelines: \"%s\": this version carries profiles and traces, not %s",
+                shown, type);
             return 0;
         }
     }
     struct flue_nearest nearest = {.word = type ? type : ""};
     flue_nearest_offer(&nearest, "profiles");
+    flue_nearest_offer(&nearest, "traces");
     flue_mistake_at(&c->check, entry->position,
-                    "service.pipelines: \"%s\" is no pipeline: write profiles or profiles/NAME%s",
+                    "service.pipelines: \"%s\" is no pipeline: write profiles, traces, "
+                    "profiles/NAME or traces/NAME%s",
                     shown, flue_nearest_hint(&nearest, &c->arena));
     return 0;
 }

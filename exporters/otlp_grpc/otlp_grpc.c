@@ -86,6 +86,8 @@ static enum flue_code answered(struct flue_client_item *item, struct flue_verdic
 
 static void request(struct flue_client_item *item)
 {
+    if (item->payload->signal == FLUE_TRACES)
+        item->call.path = FLUE_BYTES("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
     flue_client_grpc_deadline(&item->call, &((struct otlp_item *)(void *)item)->request);
 }
 
@@ -144,7 +146,7 @@ const struct flue_component flue_exporter_otlp_grpc = {
     .kind = FLUE_EXPORTER,
     .name = "otlp_grpc",
     .alias = "otlp",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
     .summary = "sends to the next OTLP hop over gRPC",
     .config_size = sizeof(struct otlp_grpc_config),

@@ -11,7 +11,9 @@
 #include "proto/otlp/otlp.h"
 #include "proto/wire/reader.h"
 
-#define PROFILES_PATH "/v1development/profiles"
+/* What is sent where: every signal has its path and may have its own server. */
+enum { PROFILES, TRACES, WAYS };
+static const char *const paths[WAYS] = {"/v1development/profiles", "/v1/traces"};
 
 struct otlp_http_config {
     const char *endpoint, *profiles_endpoint;
@@ -38,10 +40,11 @@ static const enum flue_coding codings[] = {FLUE_GZIP,   FLUE_ZLIB,          FLUE
 
 static const struct flue_field otlp_http_fields[] = {
     FLUE_STRING(struct otlp_http_config, endpoint,
-                .help = "base URL; /v1development/profiles is put behind it"),
+                .help = "base URL; /v1development/profiles or /v1/traces is put behind it"),
     FLUE_STRING(struct otlp_http_config, profiles_endpoint,
                 .help = "full URL for profiles, instead of endpoint"),
-    FLUE_STRING(struct otlp_http_config, traces_endpoint, .help = "full URL for traces"),
+    FLUE_STRING(struct otlp_http_config, traces_endpoint,
+                .help = "full URL for traces, instead of endpoint"),
     FLUE_STRING(struct otlp_http_config, metrics_endpoint, .help = "full URL for metrics"),
     FLUE_STRING(struct otlp_http_config, logs_endpoint, .help = "accepted; no logs pass here"),
     FLUE_BLOCK(struct otlp_http_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
@@ -86,8 +89,10 @@ static const struct flue_field otlp_http_fields[] = {
 struct otlp_http {
     const struct otlp_http_config *config;
     struct flue_auth *auth;
-    const char *endpoint;
-    struct flue_client_sender sender;
+    struct otlp_way {
+        const char *endpoint; /* NULL: no pipeline needs it */
+        struct flue_client_sender sender;
+    } ways[WAYS];
 };
 
 struct otlp_item {
@@ -96,10 +101,10 @@ struct otlp_item {
     struct flue_bytes json_bytes;
 };
 
-static const struct otlp_http *of_sender(const struct flue_client_sender *sender)
+static const struct otlp_way *of_sender(const struct flue_client_sender *sender)
 {
-    return (const struct otlp_http *)(const void *)((const char *)sender -
-                                                    offsetof(struct otlp_http, sender));
+    return (const struct otlp_way *)(const void *)((const char *)sender -
+                                                   offsetof(struct otlp_way, sender));
 }
 
 /* ---- configuration -------------------------------------------------------------------------- */
@@ -119,8 +124,10 @@ static void otlp_http_check(const void *bound, struct flue_check *check)
         if (urls[i].url && *urls[i].url && flue_client_endpoint_check(urls[i].url, true, &error))
             flue_check_fail(check, urls[i].key, "%s", error.text);
     if (!(config->endpoint && *config->endpoint) &&
-        !(config->profiles_endpoint && *config->profiles_endpoint))
-        flue_check_fail(check, "", "one of endpoint and profiles_endpoint is required");
+        !(config->profiles_endpoint && *config->profiles_endpoint) &&
+        !(config->traces_endpoint && *config->traces_endpoint))
+        flue_check_fail(check, "",
+                        "one of endpoint, profiles_endpoint and traces_endpoint is required");
     flue_tls_check(&config->tls.common, "tls", check);
     flue_client_compression_check(&config->compression_params, codings[config->compression],
                                   compressions[config->compression], check);
@@ -245,13 +252,18 @@ static enum flue_code answered(struct flue_client_item *item, struct flue_verdic
 /* ---- life ----------------------------------------------------------------------------------- */
 
 /* The signal's own URL as it is, else the base URL's path with the signal's behind it. */
-static enum flue_code set_path(struct otlp_http *self, struct flue_arena *arena,
+static enum flue_code set_path(struct otlp_http *self, unsigned index, struct flue_arena *arena,
                                struct flue_error *error)
 {
     const struct otlp_http_config *config = self->config;
-    bool own = config->profiles_endpoint && *config->profiles_endpoint;
-    self->endpoint = own ? config->profiles_endpoint : config->endpoint;
-    struct flue_bytes path = flue_client_endpoint_path(self->endpoint), query = {0};
+    struct otlp_way *way = &self->ways[index];
+    const char *stated = index == TRACES ? config->traces_endpoint : config->profiles_endpoint;
+    bool own = stated && *stated;
+    way->endpoint = own ? stated : config->endpoint;
+    if (!way->endpoint || !*way->endpoint)
+        return flue_fail(error, FLUE_INVALID, "one of endpoint and %s is required",
+                         index == TRACES ? "traces_endpoint" : "profiles_endpoint");
+    struct flue_bytes path = flue_client_endpoint_path(way->endpoint), query = {0};
     size_t mark = flue_bytes_find(path, '?');
     if (mark != SIZE_MAX) {
         query = flue_bytes_from(path, mark);
@@ -261,13 +273,13 @@ static enum flue_code set_path(struct otlp_http *self, struct flue_arena *arena,
         while (path.size && path.data[path.size - 1] == '/')
             path.size--;
     const char *text = flue_arena_printf(arena, "%.*s%s%.*s", FLUE_PRI(path),
-                                         !own             ? PROFILES_PATH
+                                         !own             ? paths[index]
                                          : path.size == 0 ? "/"
                                                           : "",
                                          FLUE_PRI(query));
     if (!text)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for an exporter");
-    self->sender.path = flue_bytes_of(text);
+    way->sender.path = flue_bytes_of(text);
     return FLUE_OK;
 }
 
@@ -283,7 +295,7 @@ static enum flue_code otlp_http_create(const struct flue_create *create, void **
     if (!self)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for an exporter");
     self->config = config;
-    self->sender = (struct flue_client_sender){
+    struct flue_client_sender sender = {
         .id = create->id,
         .loops = create->loops,
         .coding = coding,
@@ -295,7 +307,7 @@ static enum flue_code otlp_http_create(const struct flue_create *create, void **
         .answered = answered,
         .free = free_json,
     };
-    (void)flue_client_level(&config->compression_params, coding, &self->sender.level);
+    (void)flue_client_level(&config->compression_params, coding, &sender.level);
     own[count++] = (struct flue_header){FLUE_BYTES("content-type"),
                                         json ? FLUE_BYTES("application/json")
                                              : FLUE_BYTES("application/x-protobuf")};
@@ -305,15 +317,22 @@ static enum flue_code otlp_http_create(const struct flue_create *create, void **
     *instance = self;
     enum flue_code code = flue_client_auth_find(create, config->auth, &self->auth, error);
     if (!code)
-        code = set_path(self, create->arena, error);
-    return code ? code
-                : flue_client_headers(&config->headers, own, count, create->arena,
-                                      &self->sender.headers, &self->sender.header_count, error);
+        code = flue_client_headers(&config->headers, own, count, create->arena, &sender.headers,
+                                   &sender.header_count, error);
+    for (unsigned i = 0; !code && i < WAYS; i++) {
+        self->ways[i].sender = sender;
+        if (i == PROFILES ? create->signals != FLUE_TRACES : create->signals & FLUE_TRACES)
+            code = set_path(self, i, create->arena, error);
+    }
+    return code;
 }
 
 static void otlp_http_destroy(void *instance)
 {
-    flue_client_sender_destroy(&((struct otlp_http *)instance)->sender);
+    struct otlp_http *self = instance;
+    for (unsigned i = 0; i < WAYS; i++)
+        if (self->ways[i].endpoint)
+            flue_client_sender_destroy(&self->ways[i].sender);
 }
 
 static enum flue_code otlp_http_start(void *instance, struct flue_error *error)
@@ -322,7 +341,6 @@ static enum flue_code otlp_http_start(void *instance, struct flue_error *error)
     const struct otlp_http_config *config = self->config;
     bool one = config->disable_keep_alives || !config->force_attempt_http2;
     struct flue_client_config client = {
-        .endpoint = self->endpoint,
         .tls = config->tls,
         .protocol = one ? FLUE_CLIENT_HTTP1 : FLUE_CLIENT_PROBE,
         .tls_by_scheme = true,
@@ -335,19 +353,27 @@ static enum flue_code otlp_http_start(void *instance, struct flue_error *error)
         .keepalive_without_calls = true,
         .auth = self->auth,
     };
-    return flue_client_sender_start(&self->sender, &client, NULL, error);
+    enum flue_code code = FLUE_OK;
+    for (unsigned i = 0; !code && i < WAYS; i++) {
+        client.endpoint = self->ways[i].endpoint;
+        if (client.endpoint)
+            code = flue_client_sender_start(&self->ways[i].sender, &client, NULL, error);
+    }
+    return code;
 }
 
 static void otlp_http_send(void *instance, struct flue_send *send)
 {
-    flue_client_sender_send(&((struct otlp_http *)instance)->sender, send);
+    struct otlp_http *self = instance;
+    unsigned way = send->batch->payload->signal == FLUE_TRACES ? TRACES : PROFILES;
+    flue_client_sender_send(&self->ways[way].sender, send);
 }
 
 const struct flue_component flue_exporter_otlp_http = {
     .kind = FLUE_EXPORTER,
     .name = "otlp_http",
     .alias = "otlphttp",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
     .summary = "sends to the next OTLP hop over HTTP",
     .config_size = sizeof(struct otlp_http_config),

@@ -31,9 +31,9 @@ static enum flue_code attributes_create(const struct flue_create *create, void *
 const struct flue_component flue_processor_attributes = {
     .kind = FLUE_PROCESSOR,
     .name = "attributes",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
-    .summary = "adds, changes and removes attributes of the profiles' resources",
+    .summary = "adds, changes and removes attributes of the resources of profiles and traces",
     .config_size = sizeof(struct attributes_config),
     .fields = attributes_fields,
     .check = attributes_check,

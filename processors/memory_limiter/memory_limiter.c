@@ -235,7 +235,7 @@ static void memory_limiter_destroy(void *instance)
 const struct flue_component flue_processor_memory_limiter = {
     .kind = FLUE_PROCESSOR,
     .name = "memory_limiter",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
     .summary = "refuses new data while memory is short",
     .config_size = sizeof(struct memory_limiter_config),

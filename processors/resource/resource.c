@@ -30,7 +30,7 @@ static enum flue_code resource_create(const struct flue_create *create, void **i
 const struct flue_component flue_processor_resource = {
     .kind = FLUE_PROCESSOR,
     .name = "resource",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
     .summary = "adds, changes and removes resource attributes",
     .config_size = sizeof(struct resource_config),

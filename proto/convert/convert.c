@@ -145,12 +145,12 @@ enum flue_code flue_convert(struct flue_payload *payload, enum flue_form form,
     enum flue_code code;
 
     *out = NULL;
-    if (payload->signal != FLUE_PROFILES)
-        return flue_fail(error, FLUE_INTERNAL, "only profiles have another form");
     if (payload->ops->form == form) {
         *out = flue_payload_ref(payload);
         return FLUE_OK;
     }
+    if (payload->signal != FLUE_PROFILES)
+        return flue_fail(error, FLUE_INTERNAL, "only profiles have another form");
     if (!payload->other_form) {
         code = form == FLUE_FORM_PPROF
                    ? otlp_to_series(payload, account, &payload->other_form, error)

@@ -1,9 +1,10 @@
-/* otlp.c: OTLP profiles over gRPC and HTTP, protobuf and JSON.
+/* otlp.c: OTLP profiles and traces over gRPC and HTTP, protobuf and JSON.
  *
  * A body becomes one batch: checked and indexed (proto/otlp), named if it has no resource, pushed
  * with a delivery; the outcome becomes the answer in the sender's protocol (collector/net/rpc.h).
- * Profiles that were taken out are a partial success with the true count. Keys and defaults are the
- * Collector's otlp receiver's; profiles_url_path and service_name_headers are ours.
+ * Profiles and spans that were taken out are a partial success with the true count. A signal that
+ * no pipeline of the receiver has is not served. Keys and defaults are the Collector's otlp
+ * receiver's; profiles_url_path and service_name_headers are ours.
  *
  * Source: OTLP specification 1.11; otlp receiver of the OpenTelemetry Collector.
  */
@@ -11,17 +12,19 @@
 #include "collector/net/rpc.h"
 #include "collector/pipeline/actions.h"
 #include "proto/otlp/otlp.h"
+#include "proto/otlp/trace.h"
 #include "proto/wire/json_budget.h"
 #include <ctype.h>
 #include <stdlib.h>
 
 #define SERVICE_PREFIX "/opentelemetry.proto.collector.profiles."
+#define TRACE_SERVICE  "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 #define ALL_CODINGS    ((1u << FLUE_CODINGS) - 1)
 #define JSON_IN_LINE   (64u * 1024) /* larger JSON is read on the pool */
 
 struct otlp_http_config {
     struct flue_server_config server; /* squashed */
-    const char *profiles_url_path;
+    const char *profiles_url_path, *traces_url_path;
 };
 struct otlp_protocols {
     const struct flue_server_config *grpc;
@@ -35,7 +38,8 @@ struct otlp_config {
 static const struct flue_field http_fields[] = {
     FLUE_STRING(struct otlp_http_config, profiles_url_path, .def = "/v1development/profiles",
                 .help = "the path of profiles"),
-    FLUE_IGNORED("traces_url_path", "traces are not received yet"),
+    FLUE_STRING(struct otlp_http_config, traces_url_path, .def = "/v1/traces",
+                .help = "the path of traces"),
     FLUE_IGNORED("metrics_url_path", "metrics are not received"),
     FLUE_IGNORED("logs_url_path", "logs are not received"),
     FLUE_SQUASH(struct otlp_http_config, server, struct flue_server_config,
@@ -57,25 +61,39 @@ static const struct flue_field otlp_fields[] = {
                          "before the query parameter service.name"),
     FLUE_FIELDS_END};
 
+/* One signal's way in. */
+struct otlp_way {
+    struct otlp *otlp;
+    bool traces;
+    struct flue_intake intake;
+    struct flue_metric *rejected;
+};
+
+#define SERVICES 3 /* of a protocol, at most */
+
 struct otlp {
+    const char *id;
     const struct otlp_config *config;
     struct flue_server_set *servers;
-    struct flue_intake intake;
-    struct flue_rpc_service services[3]; /* gRPC development and experimental, HTTP */
-    struct flue_route routes[3];
+    struct otlp_way profiles, traces;
+    struct flue_rpc_service services[2 * SERVICES];
+    struct flue_route grpc_routes[SERVICES], http_routes[SERVICES];
+    size_t service_count, grpc_count, http_count;
     struct flue_attribute_set unknown; /* service.name=unknown_service */
     struct flue_block *unknown_block;
     const char **name_headers; /* lower-case */
     size_t name_header_count;
-    struct flue_metric *rejected, *repaired;
+    struct flue_metric *repaired;
 };
 
 /* One request; in the request's arena. */
 struct otlp_request {
     struct flue_intake_push intake; /* first */
-    struct otlp *otlp;
+    struct otlp_way *way;
     struct flue_rpc_call *call;
-    struct flue_otlp_report report;
+    struct flue_counts counts; /* of what was read */
+    uint64_t rejected;         /* profiles or spans */
+    char rejected_reason[400];
     bool gone;
     struct flue_block *body;
     struct flue_job job; /* JSON */
@@ -94,9 +112,15 @@ static void otlp_check(const void *config, struct flue_check *check)
         flue_server_check(otlp->protocols.grpc, "protocols.grpc", check);
     if (otlp->protocols.http) {
         const char *path = otlp->protocols.http->profiles_url_path;
+        const char *traces = otlp->protocols.http->traces_url_path;
         flue_server_check(&otlp->protocols.http->server, "protocols.http", check);
         if (!path || path[0] != '/')
             flue_check_fail(check, "protocols.http.profiles_url_path", "must begin with a slash");
+        if (!traces || traces[0] != '/')
+            flue_check_fail(check, "protocols.http.traces_url_path", "must begin with a slash");
+        else if (path && strcmp(path, traces) == 0)
+            flue_check_fail(check, "protocols.http.traces_url_path",
+                            "is the path of profiles already");
     }
 }
 
@@ -167,17 +191,17 @@ static enum flue_code name_resources(struct otlp *otlp, struct flue_request *req
 static struct flue_account *otlp_admit(struct flue_request *request, void *arg,
                                        struct flue_error *error)
 {
-    struct otlp *otlp = arg;
+    struct otlp_way *way = arg;
     struct flue_account *account;
-    (void)flue_intake_admit(&otlp->intake, request, &account, error);
+    (void)flue_intake_admit(&way->intake, request, &account, error);
     return account;
 }
 
 static void answer(struct otlp_request *r, const struct flue_outcome *outcome)
 {
-    uint64_t rejected = r->report.rejected_profiles + outcome->rejected_profiles;
-    const char *reason =
-        r->report.rejected_profiles ? r->report.rejected_reason : outcome->rejected_reason;
+    uint64_t rejected = r->rejected + outcome->rejected_profiles;
+    const char *reason = r->rejected ? r->rejected_reason : outcome->rejected_reason;
+    struct flue_bytes said = rejected ? flue_bytes_of(reason) : flue_bytes("", 0);
     bool json = r->call->encoding == FLUE_RPC_JSON;
     struct flue_buffer message;
 
@@ -186,8 +210,10 @@ static void answer(struct otlp_request *r, const struct flue_outcome *outcome)
         return;
     }
     flue_buffer_init(&message, 4096);
-    flue_otlp_response_write(rejected, rejected ? flue_bytes_of(reason) : flue_bytes("", 0), json,
-                             &message);
+    if (r->way->traces)
+        flue_trace_response_write(rejected, said, json, &message);
+    else
+        flue_otlp_response_write(rejected, said, json, &message);
     flue_rpc_answer(r->call, flue_buffer_bytes(&message));
     flue_buffer_destroy(&message);
 }
@@ -202,23 +228,55 @@ static void otlp_done(struct flue_intake_push *intake, const struct flue_outcome
         flue_rpc_fail(r->call, &outcome->error);
 }
 
+static enum flue_code read_profiles(struct otlp_request *r, struct flue_block *body,
+                                    struct flue_payload **out)
+{
+    struct otlp_way *way = r->way;
+    struct flue_otlp_report report;
+    enum flue_code code = flue_otlp_read(body, out, &report, &r->error);
+
+    r->counts = report.counts;
+    r->rejected = report.rejected_profiles;
+    memcpy(r->rejected_reason, report.rejected_reason, sizeof r->rejected_reason);
+    if (report.repaired_strings)
+        flue_metric_add(way->otlp->repaired, (int64_t)report.repaired_strings);
+    if (report.rejected_profiles) {
+        flue_metric_add(way->rejected, (int64_t)report.rejected_profiles);
+        flue_metric_add(way->intake.refused[r->intake.transport], (int64_t)report.rejected_samples);
+    }
+    return code;
+}
+
+static enum flue_code read_traces(struct otlp_request *r, struct flue_block *body,
+                                  struct flue_payload **out)
+{
+    struct otlp_way *way = r->way;
+    struct flue_trace_report report;
+    enum flue_code code = flue_trace_read(body, out, &report, &r->error);
+
+    r->counts = report.counts;
+    r->rejected = report.rejected_spans;
+    memcpy(r->rejected_reason, report.rejected_reason, sizeof r->rejected_reason);
+    if (report.repaired_strings)
+        flue_metric_add(way->otlp->repaired, (int64_t)report.repaired_strings);
+    if (report.rejected_spans) {
+        flue_metric_add(way->rejected, (int64_t)report.rejected_spans);
+        flue_metric_add(way->intake.refused[r->intake.transport], (int64_t)report.rejected_spans);
+    }
+    return code;
+}
+
 /* The protobuf body is in r->body. */
 static void handle(struct otlp_request *r)
 {
-    struct otlp *otlp = r->otlp;
+    struct otlp *otlp = r->way->otlp;
     struct flue_request *request = r->call->request;
     struct flue_block *body = r->body;
     struct flue_payload *payload = NULL;
 
     r->body = NULL;
-    enum flue_code code = flue_otlp_read(body, &payload, &r->report, &r->error);
-    if (r->report.repaired_strings)
-        flue_metric_add(otlp->repaired, (int64_t)r->report.repaired_strings);
-    if (r->report.rejected_profiles) {
-        flue_metric_add(otlp->rejected, (int64_t)r->report.rejected_profiles);
-        flue_metric_add(otlp->intake.refused[r->intake.transport],
-                        (int64_t)r->report.rejected_samples);
-    }
+    enum flue_code code =
+        r->way->traces ? read_traces(r, body, &payload) : read_profiles(r, body, &payload);
     if (code == FLUE_OK && !payload) {
         struct flue_outcome nothing = {.error = {.code = FLUE_OK}};
         answer(r, &nothing);
@@ -230,7 +288,7 @@ static void handle(struct otlp_request *r)
         flue_rpc_fail(r->call, &r->error);
         return;
     }
-    flue_intake_push(&r->intake, payload, &r->report.counts);
+    flue_intake_push(&r->intake, payload, &r->counts);
 }
 
 /* On the loop or on the pool. */
@@ -239,8 +297,8 @@ static void read_json(struct otlp_request *r)
     struct flue_block *text = r->body;
 
     r->body = NULL;
-    (void)flue_otlp_json_read(flue_block_bytes(text), r->json_bytes, r->call->account, &r->body,
-                              &r->error);
+    (void)(r->way->traces ? flue_trace_json_read : flue_otlp_json_read)(
+        flue_block_bytes(text), r->json_bytes, r->call->account, &r->body, &r->error);
     flue_block_unref(text);
 }
 
@@ -308,10 +366,10 @@ static void otlp_call(struct flue_rpc_call *call, void *arg)
         flue_rpc_fail(call, &error);
         return;
     }
-    r->otlp = arg;
+    r->way = arg;
     r->call = call;
     r->intake = (struct flue_intake_push){
-        .intake = &r->otlp->intake,
+        .intake = &r->way->intake,
         .request = call->request,
         .transport = call->protocol == FLUE_RPC_GRPC ? FLUE_OVER_GRPC : FLUE_OVER_HTTP,
         .done = otlp_done,
@@ -337,31 +395,67 @@ static void otlp_gone(struct flue_rpc_call *call, void *arg)
 
 static void otlp_refused(void *arg, const struct flue_error *error)
 {
-    flue_intake_count_refusal(&((struct otlp *)arg)->intake, error->code);
+    flue_intake_count_refusal(&((struct otlp_way *)arg)->intake, error->code);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void make_service(struct otlp *otlp, unsigned index, const char *path, bool grpc)
+/* Without a pipeline of its signal a service is not there, and a client is told so. */
+static void make_service(struct otlp_way *way, const char *path, bool grpc)
 {
-    otlp->services[index] = (struct flue_rpc_service){.path = path,
-                                                      .grpc = grpc,
-                                                      .http = !grpc,
-                                                      .codings = ALL_CODINGS,
-                                                      .empty_ok = true,
-                                                      .arg = otlp,
-                                                      .admit = otlp_admit,
-                                                      .call = otlp_call,
-                                                      .gone = otlp_gone,
-                                                      .refused = otlp_refused};
-    flue_rpc_route(&otlp->services[index], &otlp->routes[index]);
+    struct otlp *otlp = way->otlp;
+    struct flue_rpc_service *service = &otlp->services[otlp->service_count];
+
+    if (!way->intake.consumer)
+        return;
+    otlp->service_count++;
+    *service = (struct flue_rpc_service){.path = path,
+                                         .grpc = grpc,
+                                         .http = !grpc,
+                                         .codings = ALL_CODINGS,
+                                         .empty_ok = true,
+                                         .arg = way,
+                                         .admit = otlp_admit,
+                                         .call = otlp_call,
+                                         .gone = otlp_gone,
+                                         .refused = otlp_refused};
+    flue_rpc_route(service, grpc ? &otlp->grpc_routes[otlp->grpc_count++]
+                                 : &otlp->http_routes[otlp->http_count++]);
+}
+
+static void make_services(struct otlp *otlp)
+{
+    const struct otlp_http_config *http = otlp->config->protocols.http;
+
+    make_service(&otlp->profiles, SERVICE_PREFIX "v1development.ProfilesService/Export", true);
+    make_service(&otlp->profiles, SERVICE_PREFIX "v1experimental.ProfilesService/Export", true);
+    make_service(&otlp->traces, TRACE_SERVICE, true);
+    if (http) {
+        make_service(&otlp->profiles, http->profiles_url_path, false);
+        make_service(&otlp->traces, http->traces_url_path, false);
+    }
 }
 
 static void make_metrics(struct otlp *otlp, const struct flue_create *create)
 {
     const struct flue_label own[] = {{"receiver", create->id}, {NULL, NULL}};
-    otlp->rejected = flue_metric(create->metrics, FLUE_COUNTER, "receiver_rejected_profiles",
-                                 "profiles taken out of requests because they are broken", own);
+    unsigned transports = 1u << FLUE_OVER_GRPC | 1u << FLUE_OVER_HTTP;
+
+    otlp->profiles.otlp = otlp->traces.otlp = otlp;
+    otlp->traces.traces = true;
+    /* What is not received is not counted, but one of both must answer for what was refused. */
+    if (create->profiles || !create->traces) {
+        flue_intake_init(&otlp->profiles.intake, create, transports);
+        otlp->profiles.rejected =
+            flue_metric(create->metrics, FLUE_COUNTER, "receiver_rejected_profiles",
+                        "profiles taken out of requests because they are broken", own);
+    }
+    if (create->traces) {
+        flue_intake_init_traces(&otlp->traces.intake, create, transports);
+        otlp->traces.rejected =
+            flue_metric(create->metrics, FLUE_COUNTER, "receiver_rejected_spans",
+                        "spans taken out of requests because they are broken", own);
+    }
     otlp->repaired = flue_metric(create->metrics, FLUE_COUNTER, "receiver_repaired_strings",
                                  "strings whose invalid UTF-8 was replaced", own);
 }
@@ -401,9 +495,9 @@ static enum flue_code otlp_create(const struct flue_create *create, void **insta
 
     if (!otlp)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for receiver %s", create->id);
+    otlp->id = create->id;
     otlp->config = create->config;
     otlp->servers = create->servers;
-    flue_intake_init(&otlp->intake, create, 1u << FLUE_OVER_GRPC | 1u << FLUE_OVER_HTTP);
     enum flue_code code =
         make_name_headers(otlp, create->arena)
             ? flue_attribute_block(flue_otlp_attribute_set, create->arena, &unknown, 1,
@@ -420,10 +514,7 @@ static enum flue_code otlp_create(const struct flue_create *create, void **insta
         return code;
     }
     make_metrics(otlp, create);
-    make_service(otlp, 0, SERVICE_PREFIX "v1development.ProfilesService/Export", true);
-    make_service(otlp, 1, SERVICE_PREFIX "v1experimental.ProfilesService/Export", true);
-    if (otlp->config->protocols.http)
-        make_service(otlp, 2, otlp->config->protocols.http->profiles_url_path, false);
+    make_services(otlp);
     *instance = otlp;
     return FLUE_OK;
 }
@@ -434,27 +525,27 @@ static enum flue_code otlp_start(void *instance, struct flue_error *error)
     const struct otlp_protocols *protocols = &otlp->config->protocols;
     enum flue_code code = FLUE_OK;
 
-    /* Without a pipeline of profiles the service is not there, and a client is told so. */
     if (protocols->grpc)
-        code = flue_server_add(otlp->servers, otlp->intake.receiver, protocols->grpc,
-                               &otlp->routes[0], otlp->intake.consumer ? 2 : 0, error);
+        code = flue_server_add(otlp->servers, otlp->id, protocols->grpc, otlp->grpc_routes,
+                               otlp->grpc_count, error);
     if (code == FLUE_OK && protocols->http)
-        code = flue_server_add(otlp->servers, otlp->intake.receiver, &protocols->http->server,
-                               &otlp->routes[2], otlp->intake.consumer ? 1 : 0, error);
+        code = flue_server_add(otlp->servers, otlp->id, &protocols->http->server, otlp->http_routes,
+                               otlp->http_count, error);
     return code;
 }
 
 static bool otlp_stopped(void *instance)
 {
-    return flue_intake_stopped(&((struct otlp *)instance)->intake);
+    const struct otlp *otlp = instance;
+    return flue_intake_stopped(&otlp->profiles.intake) && flue_intake_stopped(&otlp->traces.intake);
 }
 
 const struct flue_component flue_receiver_otlp = {
     .kind = FLUE_RECEIVER,
     .name = "otlp",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
-    .summary = "receives OTLP profiles over gRPC and HTTP, protobuf and JSON",
+    .summary = "receives OTLP profiles and traces over gRPC and HTTP, protobuf and JSON",
     .config_size = sizeof(struct otlp_config),
     .fields = otlp_fields,
     .check = otlp_check,

@@ -197,7 +197,7 @@ static void graph(void **state)
          "  pipelines:\n"
          "    profiles: {receivers: [otlpp, otlp, otlp], processors: [spans, nope], exporters: }\n"
          "    profiles/b: {receivers: [], exporters: [debug], processsors: []}\n"
-         "    traces: {receivers: [otlp], exporters: [debug]}\n"
+         "    metrics: {receivers: [otlp], exporters: [debug]}\n"
          "    profile/x: {receivers: [otlp], exporters: [debug]}\n"
          "    profiles/: {receivers: [otlp], exporters: [debug]}\n",
          "1:21: warning: receivers.otlp/b is defined, but no pipeline names it\n"
@@ -216,11 +216,12 @@ static void graph(void **state)
          "8:75: service.pipelines.profiles.exporters: is empty: a pipeline needs an exporter\n"
          "9:53: service.pipelines.profiles/b: unknown key \"processsors\" (did you mean "
          "\"processors\"?)\n"
-         "10:5: service.pipelines: \"traces\": this version carries profiles, not traces\n"
-         "11:5: service.pipelines: \"profile/x\" is no pipeline: write profiles or profiles/NAME "
-         "(did you mean \"profiles\"?)\n"
-         "12:5: service.pipelines: \"profiles/\" is no pipeline: write profiles or profiles/NAME "
-         "(did you mean \"profiles\"?)\n");
+         "10:5: service.pipelines: \"metrics\": this version carries profiles and traces, not "
+         "metrics\n"
+         "11:5: service.pipelines: \"profile/x\" is no pipeline: write profiles, traces, "
+         "profiles/NAME or traces/NAME (did you mean \"profiles\"?)\n"
+         "12:5: service.pipelines: \"profiles/\" is no pipeline: write profiles, traces, "
+         "profiles/NAME or traces/NAME (did you mean \"profiles\"?)\n");
     says("receivers: {otlp: }\nexporters: {debug: }\n"
          "service: {pipelines: {profiles: {receivers: [], exporters: [debug]}, profiles/b: "
          "{receivers: [otlp], exporters: []}, profiles/c: }}\n",

@@ -1,0 +1,259 @@
+"""Traces pipelines: OTLP in and out by every transport, held on disk, cut and joined; spans and profiles
+find each other."""
+import concurrent.futures
+import http.server
+import json
+import threading
+
+import grpc
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
+
+from harness import ROOT, capture_request, free_port, wait_for
+
+CAPTURES = ROOT / "tests/data/captures/otel-traces"
+BODIES = {name: (CAPTURES / f"{name}.body").read_bytes() for name in ("go", "java", "python")}
+PATH = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+
+class TraceSink:
+    """An OTLP/gRPC traces server on the real protocol packages; keeps every request."""
+
+    def __init__(self):
+        self.requests, self.answers = [], []
+        self.lock = threading.Lock()
+
+    def __enter__(self):
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
+        service_grpc.add_TraceServiceServicer_to_server(self, self.server)
+        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.stop(0)
+
+    def Export(self, request, context):
+        with self.lock:
+            answer = self.answers.pop(0) if self.answers else None
+            if callable(answer):
+                answer(context)
+            self.requests.append(request)
+        return answer if answer and not callable(answer) else service.ExportTraceServiceResponse()
+
+    def spans(self):
+        with self.lock:
+            return [span for request in self.requests for span in spans_of(request)]
+
+
+def spans_of(request):
+    return [span for r in request.resource_spans for s in r.scope_spans for span in s.spans]
+
+
+def parsed(body):
+    return service.ExportTraceServiceRequest.FromString(body)
+
+
+@pytest.fixture
+def sink():
+    with TraceSink() as server:
+        yield server
+
+
+def daemon(flue, sink, exporter="", extra="", processors="[]", http_exporter=False, options=None):
+    grpc_port, http_port = free_port(), free_port()
+    out = "otlp_http" if http_exporter else "otlp_grpc"
+    endpoint = f"http://127.0.0.1:{sink}" if http_exporter else f"127.0.0.1:{sink.port}"
+    running = flue(f"""
+receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: "127.0.0.1:{grpc_port}"}}
+      http: {{endpoint: "127.0.0.1:{http_port}"}}
+processors:
+  resource: {{attributes: [{{key: cdn.region, value: eu-west, action: upsert}}]}}
+  memory_limiter: {{limit_mib: 4000, check_interval: 1s}}
+exporters:
+  {out}:
+    endpoint: "{endpoint}"
+    tls: {{insecure: true}}
+    {exporter}
+{extra}
+service:
+  {"extensions: [file_storage]" if "file_storage" in extra else ""}
+  pipelines:
+    traces: {{receivers: [otlp], processors: {processors}, exporters: [{out}]}}
+""", **(options or {}))
+    running.grpc_port, running.http_port = grpc_port, http_port
+    return running
+
+
+def export(port, body):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(PATH, request_serializer=bytes,
+                                   response_deserializer=service.ExportTraceServiceResponse.FromString)
+        return call(body, timeout=20)
+
+
+def post(port, body, kind="application/x-protobuf", path="/v1/traces"):
+    return httpx.post(f"http://127.0.0.1:{port}{path}", content=body, headers={"content-type": kind}, timeout=20)
+
+
+DIRECT = "sending_queue: {enabled: false}"
+
+
+def test_what_sdks_send_arrives_unchanged_by_every_transport(flue, sink):
+    running = daemon(flue, sink, exporter=DIRECT)
+    for name, body in BODIES.items():
+        assert export(running.grpc_port, body) == service.ExportTraceServiceResponse()
+        method, target, headers, captured = capture_request(CAPTURES, name)
+        answer = httpx.request(method, f"http://127.0.0.1:{running.http_port}{target}", headers=headers,
+                               content=captured, timeout=20)
+        assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-protobuf"
+    wanted = [parsed(body) for body in BODIES.values() for _ in range(2)]
+    assert sink.requests == wanted
+    spans = sum(len(spans_of(r)) for r in wanted)
+    assert running.total("otelcol_receiver_accepted_spans") == spans
+    assert running.total("otelcol_exporter_sent_spans") == spans
+    assert not running.total("otelcol_exporter_sent_profile_samples")
+    assert export(running.grpc_port, b"") == service.ExportTraceServiceResponse()
+
+
+def test_json_in_and_out(flue, sink):
+    from google.protobuf import json_format
+    received = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            received.append((self.path, self.headers["content-type"], body))
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        running = daemon(flue, server.server_port, http_exporter=True,
+                         exporter="encoding: json\n    compression: none\n    sending_queue: {enabled: false}\n"
+                                  "    force_attempt_http2: false")
+        request = parsed(BODIES["python"])
+        # OTLP's mapping: ids in hex, not base64.
+        tree = json_format.MessageToDict(request, use_integers_for_enums=True)
+        for r, resource in zip(request.resource_spans, tree["resourceSpans"]):
+            for s, scope in zip(r.scope_spans, resource["scopeSpans"]):
+                for span, said in zip(s.spans, scope["spans"]):
+                    said["traceId"], said["spanId"] = span.trace_id.hex(), span.span_id.hex()
+                    if span.parent_span_id:
+                        said["parentSpanId"] = span.parent_span_id.hex()
+                    for link, told in zip(span.links, said.get("links", [])):
+                        told["traceId"], told["spanId"] = link.trace_id.hex(), link.span_id.hex()
+        answer = post(running.http_port, json.dumps(tree), "application/json")
+        assert (answer.status_code, answer.json()) == (200, {})
+        assert received[0][:2] == ("/v1/traces", "application/json")
+        assert json.loads(received[0][2]) == tree
+    finally:
+        server.shutdown()
+
+
+def test_a_span_with_a_bad_id_is_a_partial_success(flue, sink):
+    running = daemon(flue, sink, exporter=DIRECT)
+    request = parsed(BODIES["python"])
+    spans = spans_of(request)
+    good = len(spans) - 1
+    spans[0].span_id = b"1234567"
+    answer = export(running.grpc_port, request.SerializeToString())
+    assert answer.partial_success.rejected_spans == 1
+    assert "spans[0].span_id: an id of 7 bytes" in answer.partial_success.error_message
+    assert len(sink.spans()) == good
+    answer = post(running.http_port, BODIES["python"][:-1])
+    assert answer.status_code == 400
+    assert running.total("otelcol_receiver_rejected_spans") == 1
+    # The next hop's partial success reaches the sender, too.
+    sink.answers.append(service.ExportTraceServiceResponse(
+        partial_success={"rejected_spans": 2, "error_message": "no room"}))
+    answer = export(running.grpc_port, BODIES["go"])
+    assert answer.partial_success.rejected_spans == 2
+
+
+def test_resources_are_edited_and_spans_stay_as_they_are(flue, sink):
+    running = daemon(flue, sink, exporter=DIRECT, processors="[memory_limiter, resource]")
+    export(running.grpc_port, BODIES["java"])
+    request, wanted = sink.requests[0], parsed(BODIES["java"])
+    for r in request.resource_spans:
+        region = [a for a in r.resource.attributes if a.key == "cdn.region"]
+        assert [a.value.string_value for a in region] == ["eu-west"]
+        r.resource.attributes.remove(region[0])
+    assert request == wanted
+
+
+def test_a_batch_is_joined_and_cut(flue, sink):
+    running = daemon(flue, sink, exporter="sending_queue: {batch: {flush_timeout: 300ms, min_size: 1000, "
+                                          "max_size: 7, sizer: items}}".replace("min_size: 1000", "min_size: 5"))
+    for body in BODIES.values():
+        export(running.grpc_port, body)
+    wanted = sorted(s.SerializeToString() for b in BODIES.values() for s in spans_of(parsed(b)))
+    wait_for(lambda: len(sink.spans()) >= len(wanted), what="all spans")
+    assert sorted(s.SerializeToString() for s in sink.spans()) == wanted
+    assert max(len(spans_of(r)) for r in sink.requests) <= 7
+    running.wait_quiet()
+
+
+def test_spans_on_disk_survive_a_kill(flue, sink, tmp_path):
+    port = sink.port
+    sink.server.stop(0).wait()
+    extra = f"extensions:\n  file_storage: {{directory: {tmp_path / 'queue'}, create_directory: true}}"
+    running = daemon(flue, sink, extra=extra, exporter="sending_queue: {storage: file_storage}")
+    for body in BODIES.values():
+        export(running.grpc_port, body)
+    running.process.kill()
+    running.process.wait()
+    sink.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
+    service_grpc.add_TraceServiceServicer_to_server(sink, sink.server)
+    sink.server.add_insecure_port(f"127.0.0.1:{port}")
+    sink.server.start()
+    again = daemon(flue, sink, extra=extra, exporter="sending_queue: {storage: file_storage}")
+    wanted = sorted(s.SerializeToString() for b in BODIES.values() for s in spans_of(parsed(b)))
+    wait_for(lambda: len(sink.spans()) >= len(wanted), what="all spans")
+    assert sorted(s.SerializeToString() for s in sink.spans()) == wanted
+    again.wait_quiet()
+
+
+def test_real_sdks(flue, sink):
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    running = daemon(flue, sink)
+    for exporter in (Grpc(endpoint=f"http://127.0.0.1:{running.grpc_port}", insecure=True),
+                     Http(endpoint=f"http://127.0.0.1:{running.http_port}/v1/traces")):
+        provider = TracerProvider(resource=Resource.create({"service.name": "packager"}))
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        tracer = provider.get_tracer("test")
+        with tracer.start_as_current_span("segment") as span:
+            span.set_attribute("cdn.pop", "ams3")
+            span.add_event("cut")
+            with tracer.start_as_current_span("encode"):
+                pass
+        assert provider.force_flush()
+        provider.shutdown()
+    wait_for(lambda: len(sink.spans()) == 4, what="four spans")
+    assert sorted(s.name for s in sink.spans()) == ["encode", "encode", "segment", "segment"]
+
+
+def test_a_signal_without_a_pipeline_is_not_served(flue, sink):
+    running = daemon(flue, sink, exporter=DIRECT)
+    assert post(running.http_port, b"", path="/v1development/profiles").status_code == 404
+    with pytest.raises(grpc.RpcError) as error:
+        with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+            channel.unary_unary("/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+                                request_serializer=bytes)(b"", timeout=10)
+    assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
