@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 
 #include "exporters/kafka/producer.c"
+#include "tests/unit/collector/kafka/tsan.h"
 
 #define RECORDS 50
 
@@ -166,7 +167,10 @@ static void a_fatal_error_is_survived(void **state)
 
 static bool is_half(struct bench *bench)
 {
-    return atomic_load(&bench->producers.limit) == 500000 &&
+    struct kafka_producer *now = kafka_producer_get(&bench->producers);
+    bool half = kafka_producer_limit(now) == 500000;
+    kafka_producer_put(now);
+    return half && atomic_load(&bench->producers.limit) == 500000 &&
            atomic_load(&bench->producers.living) == 1;
 }
 

@@ -20,6 +20,7 @@ void cancel_for_good(struct flue_task *task);
 #include "receivers/kafka/message.c"
 #undef kafka_message_push
 #undef kafka_messages_cancel
+#include "tests/unit/collector/kafka/tsan.h"
 #include <cmocka.h>
 
 #define TOPIC      "t"
