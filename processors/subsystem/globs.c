@@ -1,8 +1,9 @@
 /* globs.c: see globs.h. */
 #include "processors/subsystem/globs.h"
 
-#define GRAM        4u /* bytes that are hashed */
-#define FILTER_BITS 13u
+#define GRAM        4u  /* bytes that are hashed */
+#define FILTER_BITS 16u /* few enough false hits, and at home in the first cache */
+#define BUCKET_BITS 10u
 #define NO_NODE     0u
 
 enum shape {
@@ -21,10 +22,12 @@ struct glob {
     uint8_t shape;
 };
 
-/* Children of a node are a list: most have one. The root has a table. */
+/* Children of a node are a list, as most have one; where there are many they have a table. */
+#define LISTED_CHILDREN 2u
 struct node {
     uint32_t child, sibling, globs;
     uint8_t byte;
+    uint32_t *table; /* by byte */
 };
 
 struct subsystem_globs {
@@ -37,9 +40,8 @@ struct subsystem_globs {
     uint32_t always;  /* "*" and its like */
     uint32_t shorter; /* literals of under GRAM bytes */
     uint16_t least_floating;
-    bool floating;
-    uint64_t filter[(1u << FILTER_BITS) / 64];
-    uint32_t buckets[1u << FILTER_BITS];
+    uint64_t *filter; /* by hash; NULL: nothing floats */
+    uint32_t buckets[1u << BUCKET_BITS];
 };
 
 struct subsystem_globs *subsystem_globs_new(struct flue_arena *arena)
@@ -117,6 +119,8 @@ static uint32_t new_node(struct subsystem_globs *globs, uint8_t byte)
 
 static uint32_t child_of(const struct subsystem_globs *globs, uint32_t node, uint8_t byte)
 {
+    if (globs->nodes[node].table)
+        return globs->nodes[node].table[byte];
     uint32_t child = globs->nodes[node].child;
     while (child != NO_NODE && globs->nodes[child].byte != byte)
         child = globs->nodes[child].sibling;
@@ -146,20 +150,47 @@ static bool hang(struct subsystem_globs *globs, uint32_t row)
     return true;
 }
 
-static void float_free(struct subsystem_globs *globs, uint32_t row)
+static uint32_t *bucket_of(struct subsystem_globs *globs, uint32_t hash)
+{
+    return &globs->buckets[hash >> (FILTER_BITS - BUCKET_BITS)];
+}
+
+static bool float_free(struct subsystem_globs *globs, uint32_t row)
 {
     struct glob *glob = &globs->globs[row];
     uint32_t *list = glob->literal.size == 0 ? &globs->always : &globs->shorter;
     if (glob->literal.size >= GRAM) {
         uint32_t hash = hash_of(glob->literal.data);
+        if (!globs->filter)
+            globs->filter = flue_arena_zalloc(globs->arena, (1u << FILTER_BITS) / 64, 8);
+        if (!globs->filter)
+            return false;
         globs->filter[hash >> 6] |= UINT64_C(1) << (hash & 63);
-        list = &globs->buckets[hash];
-        globs->floating = true;
+        list = bucket_of(globs, hash);
     }
     glob->next = *list;
     *list = row + 1;
     if (glob->value < globs->least_floating)
         globs->least_floating = glob->value;
+    return true;
+}
+
+static bool make_tables(struct subsystem_globs *globs)
+{
+    for (size_t i = 1; i < globs->node_count; i++) {
+        unsigned children = 0;
+        for (uint32_t c = globs->nodes[i].child; c != NO_NODE; c = globs->nodes[c].sibling)
+            children++;
+        if (children <= LISTED_CHILDREN)
+            continue;
+        uint32_t *table = flue_arena_zalloc(globs->arena, 256, sizeof *table);
+        if (!table)
+            return false;
+        for (uint32_t c = globs->nodes[i].child; c != NO_NODE; c = globs->nodes[c].sibling)
+            table[globs->nodes[c].byte] = c;
+        globs->nodes[i].table = table;
+    }
+    return true;
 }
 
 bool subsystem_globs_compile(struct subsystem_globs *globs)
@@ -174,11 +205,11 @@ bool subsystem_globs_compile(struct subsystem_globs *globs)
         if (!is_wild(glob->text.data[0])) {
             if (!hang(globs, row))
                 return false;
-        } else {
-            float_free(globs, row);
+        } else if (!float_free(globs, row)) {
+            return false;
         }
     }
-    return true;
+    return make_tables(globs);
 }
 
 /* ---- matching ------------------------------------------------------------------------------- */
@@ -276,10 +307,12 @@ static uint16_t match_short(const struct subsystem_globs *globs, struct flue_byt
 static uint16_t match_floating(const struct subsystem_globs *globs, struct flue_bytes text,
                                uint16_t below)
 {
+    const uint64_t *filter = globs->filter;
     for (size_t i = 0; i + GRAM <= text.size; i++) {
         uint32_t hash = hash_of(text.data + i);
-        if (__builtin_expect((globs->filter[hash >> 6] >> (hash & 63) & 1) != 0, 0))
-            below = try_list(globs, globs->buckets[hash], text, i, below);
+        if (__builtin_expect((filter[hash >> 6] >> (hash & 63) & 1) != 0, 0))
+            below = try_list(globs, globs->buckets[hash >> (FILTER_BITS - BUCKET_BITS)], text, i,
+                             below);
     }
     return below;
 }
@@ -299,7 +332,7 @@ uint16_t subsystem_globs_match(const struct subsystem_globs *globs, struct flue_
                 found = glob->value;
         }
         found = match_short(globs, text, found);
-        if (globs->floating)
+        if (globs->filter)
             found = match_floating(globs, text, found);
     }
     return found < below ? found : SUBSYSTEM_NONE;

@@ -33,6 +33,9 @@ struct pprof_walk {
     enum flue_code code;
 
     struct flue_bytes raw;
+    struct flue_reader runs[7]; /* where the messages of a field stand, by its number */
+    struct flue_bytes period_type;
+    int64_t period;
     size_t resource;
     struct flue_bytes *strings;
     size_t string_count, string_room;
@@ -178,13 +181,37 @@ static bool add_location(struct pprof_walk *w, struct flue_bytes row)
     return id_put(w, &w->locations, id, lines ? sum : frame);
 }
 
+/* The one walk over the whole top level: strings, and where everything else stands. */
+static bool read_strings(struct pprof_walk *w)
+{
+    struct flue_reader r = flue_reader(w->raw);
+    struct flue_field_value f;
+    memset(w->runs, 0, sizeof w->runs);
+    w->period_type = flue_bytes(NULL, 0);
+    w->period = 0;
+    while (flue_read_field(&r, &f)) {
+        if (f.number == 11 && f.type == FLUE_LEN)
+            w->period_type = f.bytes;
+        else if (f.number == 12 && f.type == FLUE_VARINT)
+            w->period = (int64_t)f.varint;
+        if (f.number > 6 || f.type != FLUE_LEN)
+            continue;
+        if (!w->runs[f.number].at)
+            w->runs[f.number].at = f.tag_at;
+        w->runs[f.number].end = r.at;
+        if (f.number == 6 && !add_string(w, f.bytes))
+            return false;
+    }
+    return true;
+}
+
 /* Every message of one field, in order. */
 static bool each(struct pprof_walk *w, uint32_t field,
                  bool (*visit)(struct pprof_walk *w, struct flue_bytes row))
 {
-    struct flue_reader r = flue_reader(w->raw);
+    struct flue_reader r = w->runs[field];
     struct flue_field_value f;
-    while (flue_read_field(&r, &f))
+    while (r.at && flue_read_field(&r, &f))
         if (f.number == field && f.type == FLUE_LEN && !visit(w, f.bytes))
             return false;
     return true;
@@ -208,25 +235,19 @@ static struct value_type value_type(struct flue_bytes row)
 
 static void read_types(struct pprof_walk *w)
 {
-    struct flue_reader r = flue_reader(w->raw);
+    struct flue_reader r = w->runs[1];
     struct flue_field_value f;
-    struct value_type types[MOST_TYPES], period_type = {0, 0};
-    int64_t period = 0;
-    while (flue_read_field(&r, &f)) {
+    struct value_type types[MOST_TYPES], period_type = value_type(w->period_type);
+    while (r.at && flue_read_field(&r, &f))
         if (f.number == 1 && f.type == FLUE_LEN && w->type_count < MOST_TYPES)
             types[w->type_count++] = value_type(f.bytes);
-        else if (f.number == 11 && f.type == FLUE_LEN)
-            period_type = value_type(f.bytes);
-        else if (f.number == 12 && f.type == FLUE_VARINT)
-            period = (int64_t)f.varint;
-    }
     struct flue_bytes about = string_at(w, period_type.type);
     bool measured = false;
     for (size_t i = 0; i < w->type_count; i++)
         measured |= flue_time_unit(string_at(w, types[i].unit)) != 0;
     for (size_t i = 0; i < w->type_count; i++)
         flue_quantity_of(string_at(w, types[i].type), string_at(w, types[i].unit), about,
-                         string_at(w, period_type.unit), period, measured, &w->types[i]);
+                         string_at(w, period_type.unit), w->period, measured, &w->types[i]);
 }
 
 /* ---- samples -------------------------------------------------------------------------------- */
@@ -310,7 +331,7 @@ static bool add_sample(struct pprof_walk *w, struct flue_bytes row)
 
 static bool walk(struct pprof_walk *w)
 {
-    if (!each(w, 6, add_string))
+    if (!read_strings(w))
         return false;
     w->files = flue_arena_alloc(w->work->arena, (w->string_count + 1) * sizeof *w->files);
     if (!w->files)
