@@ -10,7 +10,7 @@
 
 #define SECOND UINT64_C(1000000000)
 
-static _Atomic int64_t moved;
+static _Atomic int64_t moved, wall_moved;
 
 static uint64_t read_clock(clockid_t id)
 {
@@ -28,12 +28,18 @@ uint64_t flue_monotonic_ns(void)
 
 uint64_t flue_wall_ns(void)
 {
-    return read_clock(CLOCK_REALTIME);
+    return read_clock(CLOCK_REALTIME) +
+           (uint64_t)atomic_load_explicit(&wall_moved, memory_order_relaxed);
 }
 
 void flue_clock_move(int64_t by_ns)
 {
     atomic_fetch_add_explicit(&moved, by_ns, memory_order_relaxed);
+}
+
+void flue_clock_move_wall(int64_t by_ns)
+{
+    atomic_fetch_add_explicit(&wall_moved, by_ns, memory_order_relaxed);
 }
 
 /* xoshiro256** (Blackman, Vigna 2018), one state a thread. */

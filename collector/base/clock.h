@@ -11,6 +11,8 @@ uint64_t flue_wall_ns(void);
 /* Tests only: moves both clocks of this process from now on. Timers already waiting in the kernel
  * do not wake earlier for it. */
 void flue_clock_move(int64_t by_ns);
+/* The same for the wall clock alone, as an administrator or NTP does. */
+void flue_clock_move_wall(int64_t by_ns);
 /* 64 random bits (getrandom at start, then a generator per thread): jitter and ids, no secrets. */
 uint64_t flue_random_u64(void);
 /* RFC 3339 in UTC with milliseconds, "2026-11-21T08:00:00.000Z"; out holds 25 bytes. */

@@ -60,6 +60,10 @@ static void times(void **state)
     assert_true(flue_monotonic_ns() - before >= 3600000000000u);
     assert_true(flue_wall_ns() - wall >= 3600000000000u);
     flue_clock_move(-3600000000000);
+    flue_clock_move_wall(-3600000000000);
+    assert_true(flue_monotonic_ns() - before < 3600000000000u);
+    assert_true(flue_wall_ns() < wall);
+    flue_clock_move_wall(3600000000000);
 }
 
 static void random_numbers(void **state)

@@ -681,6 +681,53 @@ static void an_hour_without_the_destination(void **state)
     log_destroy(log);
 }
 
+#define DAY INT64_C(86400000000000)
+
+/* Somebody sets the clock, far back and far ahead, while a destination is away, while it is there
+ * and between two lives: waits are by the other clock, and nothing is dropped for its age. */
+static void the_wall_clock_jumps(void **state)
+{
+    static const int64_t jumps[] = {-DAY, 30 * DAY, -3650 * DAY, 3621 * DAY};
+    struct flue_storage *log = log_new();
+    struct graph graph;
+    struct request request;
+    uint64_t samples = 0;
+
+    for (size_t life = 0; life < 2; life++) {
+        durable_prepare(&graph, log, 2, 1);
+        graph.settings[0].retry_on_failure.initial_interval = 5 * (int64_t)MS;
+        graph.settings[0].retry_on_failure.max_interval = 20 * (int64_t)MS;
+        atomic_store(&graph.fakes[0].mode, FAKE_RETRY);
+        atomic_store(&graph.fakes[0].retries_then_ok, -1);
+        graph_build(&graph, NULL, 0);
+        for (size_t i = 0; i < sizeof jumps / sizeof *jumps; i++) {
+            int attempts = graph.fakes[0].attempts;
+            memset(&request, 0, sizeof request);
+            request_on(&request, &graph, (unsigned)i % 2, 3);
+            samples += 3;
+            AWAIT(request.answers == 1);
+            assert_int_equal(request.outcome.error.code, FLUE_OK);
+            flue_clock_move_wall(jumps[i]);
+            AWAIT(graph.fakes[0].attempts > attempts + 2); /* it goes on knocking */
+            assert_int_equal(state_of(&graph, 0).dropped.samples, 0);
+            assert_int_equal(lag_of(&graph, 0).counts.samples, samples);
+        }
+        if (life == 0) {
+            durable_kill(&graph);
+            flue_clock_move_wall(-7 * DAY);
+        }
+    }
+    assert_int_equal(state_of(&graph, 0).recovered.samples, samples / 2);
+    atomic_store(&graph.fakes[0].mode, FAKE_OK);
+    flue_clock_move_wall(7 * DAY);
+    AWAIT(lag_of(&graph, 0).records == 0);
+    AWAIT(state_of(&graph, 0).sent.samples == samples);
+    assert_int_equal(state_of(&graph, 0).dropped.samples, 0);
+    assert_balance(&graph);
+    graph_destroy(&graph);
+    log_destroy(log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -700,6 +747,7 @@ int main(void)
         cmocka_unit_test(joined_requests_finish_all_their_records),
         cmocka_unit_test(a_gathering_exporter_has_one_loop_and_gives_its_memory_back),
         cmocka_unit_test(an_hour_without_the_destination),
+        cmocka_unit_test(the_wall_clock_jumps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
