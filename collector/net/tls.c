@@ -176,7 +176,14 @@ struct flue_tls {
     pthread_mutex_t lock; /* of context */
     SSL_CTX *context;
     struct flue_job job; /* reads again, on the pool; holds a reference */
+    /* A client that trusts the system and has nothing of its own is one for all such clients of the
+     * process: a context costs a third of a megabyte. */
+    bool shared;
+    char versions[2][8], alpn_text[ALPN_MAX];
+    struct flue_tls *next; /* of those that are shared */
 };
+static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct flue_tls *shared_first;
 
 static enum flue_code openssl_fail(struct flue_error *error, const char *what, const char *where)
 {
@@ -446,16 +453,75 @@ enum flue_code flue_tls_server_new(const struct flue_tls_server_config *config, 
     return tls_new(config, true, true, alpn, out, error);
 }
 
+static bool alike(const struct flue_tls *tls, const struct flue_tls_client_config *config,
+                  const char *alpn, const char *low, const char *high)
+{
+    return tls->verify == !config->insecure_skip_verify &&
+           tls->server_config.common.include_insecure_cipher_suites ==
+               config->common.include_insecure_cipher_suites &&
+           strcmp(tls->versions[0], low) == 0 && strcmp(tls->versions[1], high) == 0 &&
+           strcmp(tls->alpn_text, alpn) == 0;
+}
+
 enum flue_code flue_tls_client_new(const struct flue_tls_client_config *config, const char *alpn,
                                    struct flue_tls **out, struct flue_error *error)
 {
-    struct flue_tls_server_config both = {.common = config->common};
-    return tls_new(&both, false, !config->insecure_skip_verify, alpn, out, error);
+    const struct flue_tls_config *common = &config->common;
+    struct flue_tls_server_config both = {.common = *common};
+    const char *low = common->min_version ? common->min_version : "";
+    const char *high = common->max_version ? common->max_version : "";
+    bool plain = !common->ca_file && !common->ca_pem && !common->cert_file && !common->cert_pem &&
+                 !common->key_file && !common->key_pem && !common->cipher_suites.count &&
+                 !common->curve_preferences.count && !common->reload_interval &&
+                 strlen(low) < sizeof shared_first->versions[0] &&
+                 strlen(high) < sizeof shared_first->versions[1];
+    enum flue_code code = FLUE_OK;
+
+    if (!plain)
+        return tls_new(&both, false, !config->insecure_skip_verify, alpn, out, error);
+    pthread_mutex_lock(&shared_lock);
+    struct flue_tls *tls = shared_first;
+    while (tls && !alike(tls, config, alpn ? alpn : "", low, high))
+        tls = tls->next;
+    if (tls) {
+        atomic_fetch_add(&tls->refs, 1);
+        *out = tls;
+    } else if ((code = tls_new(&both, false, !config->insecure_skip_verify, alpn, out, error)) ==
+               FLUE_OK) {
+        tls = *out;
+        tls->shared = true;
+        (void)snprintf(tls->versions[0], sizeof tls->versions[0], "%s", low);
+        (void)snprintf(tls->versions[1], sizeof tls->versions[1], "%s", high);
+        (void)snprintf(tls->alpn_text, sizeof tls->alpn_text, "%s", alpn ? alpn : "");
+        /* It may outlive the configuration that made it. */
+        tls->server_config.common.min_version = tls->versions[0];
+        tls->server_config.common.max_version = tls->versions[1];
+        tls->next = shared_first;
+        shared_first = tls;
+    }
+    pthread_mutex_unlock(&shared_lock);
+    return code;
+}
+
+static bool last_reference(struct flue_tls *tls)
+{
+    if (!tls->shared)
+        return atomic_fetch_sub(&tls->refs, 1) == 1;
+    pthread_mutex_lock(&shared_lock); /* nobody may find it while it goes */
+    bool last = atomic_fetch_sub(&tls->refs, 1) == 1;
+    for (struct flue_tls **link = &shared_first; last && *link; link = &(*link)->next) {
+        if (*link == tls) {
+            *link = tls->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&shared_lock);
+    return last;
 }
 
 void flue_tls_destroy(struct flue_tls *tls)
 {
-    if (!tls || atomic_fetch_sub(&tls->refs, 1) > 1)
+    if (!tls || !last_reference(tls))
         return;
     SSL_CTX_free(tls->context);
     pthread_mutex_destroy(&tls->lock);

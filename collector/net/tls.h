@@ -41,7 +41,8 @@ extern const struct flue_field flue_tls_client_fields[];
 void flue_tls_check(const struct flue_tls_config *config, const char *path,
                     struct flue_check *check);
 
-struct flue_tls; /* a context that reloads; one per listener or destination */
+struct flue_tls; /* a context that reloads; one per listener or destination, but that clients
+                  * which trust the system and have nothing of their own are given the same one */
 /* `alpn`: "h2,http/1.1" in preference order. */
 enum flue_code flue_tls_server_new(const struct flue_tls_server_config *config, const char *alpn,
                                    struct flue_tls **out, struct flue_error *error);
