@@ -44,7 +44,9 @@ static const struct flue_field auth_fields[] = {
     FLUE_FIELDS_END};
 static const struct flue_field retry_fields[] = {
     FLUE_DURATION(struct flue_kafka_retry_config, backoff, .def = "250ms", .minimum = MS,
-                  .maximum = 300000 * MS, .help = "wait before a request is made again"),
+                  .maximum = 300000 * MS,
+                  .help = "wait before a request is made again; the receiver's is "
+                          "the library's own"),
     FLUE_IGNORED("max", "requests are made again for as long as their data may wait"),
     FLUE_FIELDS_END};
 static const struct flue_field metadata_fields[] = {
@@ -346,8 +348,6 @@ rd_kafka_conf_t *flue_kafka_client_conf(const struct flue_kafka *kafka, const ch
     put(&set, "connections.max.idle.ms", number, "conn_idle_timeout");
     snprintf(number, sizeof number, "%lld", (long long)(config->metadata.refresh_interval / MS));
     put(&set, "topic.metadata.refresh.interval.ms", number, "metadata.refresh_interval");
-    snprintf(number, sizeof number, "%lld", (long long)(config->metadata.retry.backoff / MS));
-    put(&set, "retry.backoff.ms", number, "metadata.retry.backoff");
     /* A broker that comes back is found again soon. */
     put(&set, "reconnect.backoff.max.ms", "3000", "brokers");
     if (tls)

@@ -1066,6 +1066,10 @@ static enum flue_code set_producer(const struct flue_kafka *library, rd_kafka_co
                               config->record_partitioner.sticky_key.hasher ? "murmur2_random"
                                                                            : "fnv1a_random",
                               "record_partitioner.sticky_key.hasher", false, error);
+    if (!code) /* the library's consumer has no such wait */
+        code = flue_kafka_set_ms(library, conf, "retry.backoff.ms",
+                                 config->client.metadata.retry.backoff, "metadata.retry.backoff",
+                                 error);
     if (!code) /* a second bound: what it holds is ours, and charged; more waits with us */
         code = flue_kafka_set(library, conf, "queue.buffering.max.kbytes", "1048576", "producer",
                               false, error);

@@ -258,32 +258,29 @@ def test_a_batch_is_cut_to_fit(flue, broker, topic, limit):
 
 
 def test_json_and_pprof_there_and_back(flue, broker, topic, otlp_sink, tmp_path):
-    sent = request_of(7, "encoder", samples=30)
-    for encoding in ("otlp_json", "pprof"):
-        name = f"{topic}-{encoding}"
-        first = first_tier(flue, broker, name, f"encoding: {encoding}")
-        export(first.port, sent.SerializeToString(), metadata=(("x-scope-orgid", "media"),))
-        records = broker.records(name)
-        assert all(key == b"encoder" for _, _, key, _, _ in records) and records
+    sent = {name: request_of(7, name, samples=30) for name in ("json", "pprof")}
+    for name, encoding in (("json", "otlp_json"), ("pprof", "pprof")):
+        first = first_tier(flue, broker, f"{topic}-{name}", f"encoding: {encoding}\n    producer: {{max_message_bytes: 120000}}")
+        export(first.port, sent[name].SerializeToString(), metadata=(("x-scope-orgid", "media"),))
+        records = broker.records(f"{topic}-{name}")
+        assert records and all(key == name.encode() for _, _, key, _, _ in records)
         if encoding == "otlp_json":
             assert json.loads(records[0][3])["resourceProfiles"]
         else:
             (tmp_path / "p").write_bytes(records[0][3])
             assert pprof_dump(tmp_path / "p")
-            assert records[0][4]["flue.label.service_name"] == "encoder"
-            broker.write(f"{name}-bare", records[0][3], headers=("service.name=packager",))
-        before = len(otlp_sink.requests)
-        second_tier(flue, broker, name, otlp_sink, encoding=encoding)
-        wait_for(lambda: len(otlp_sink.requests) > before, 20, "the second tier")
-        got = otlp_sink.requests[-1]
-        assert attribute(got.resource_profiles[0], "service.name") == "encoder"
-        if encoding == "otlp_json":
-            assert resolved(got) == resolved(sent)
-    # A pprof that somebody else wrote: no labels, a name for the service.
-    before = len(otlp_sink.requests)
-    second_tier(flue, broker, f"{topic}-pprof-bare", otlp_sink, encoding="pprof")
-    wait_for(lambda: len(otlp_sink.requests) > before, 20, "the profile")
-    assert attribute(otlp_sink.requests[-1].resource_profiles[0], "service.name") == "packager"
+            assert records[0][4]["flue.label.service_name"] == "pprof"
+            # One that somebody else wrote: no labels, a name for the service.
+            broker.write(f"{topic}-bare", records[0][3], headers=("service.name=packager",))
+    for name, encoding in (("json", "otlp_json"), ("pprof", "pprof"), ("bare", "pprof")):
+        second_tier(flue, broker, f"{topic}-{name}", otlp_sink, encoding=encoding)
+
+    def came():
+        with otlp_sink.lock:
+            return {attribute(r.resource_profiles[0], "service.name"): r for r in otlp_sink.requests}
+
+    wait_for(lambda: {"json", "pprof", "packager"} <= came().keys(), 30, "the second tiers")
+    assert resolved(came()["json"]) == resolved(sent["json"])
 
 
 # ---- what is read ------------------------------------------------------------------------------------
@@ -298,6 +295,7 @@ def test_poison_is_set_past_and_headers_become_metadata(flue, broker, topic, otl
     daemon = second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1\n    "
                          "header_extraction: {extract_headers: true, headers: [Region]}")
     wait_for(lambda: 2 in arrived(otlp_sink)["encoder"], 20, "the record behind the poison")
+    assert "CONFWARN" not in daemon.log()
     assert arrived(otlp_sink)["encoder"] == [1, 2]
     assert attribute(otlp_sink.requests[0].resource_profiles[0], "kafka.header.Region") == "eu"
     assert daemon.total("otelcol_kafka_receiver_poison_messages") == 3
