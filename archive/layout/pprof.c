@@ -22,8 +22,8 @@ static struct flue_bytes label(const struct flue_pprof_series *series, const cha
     return flue_bytes_of(otherwise);
 }
 
-/* First 16 digits of the SHA-256 over all labels, each with its length, and the profile. */
-static bool content_hash(const struct flue_pprof_series *series, struct flue_bytes profile,
+/* First 16 digits of the SHA-256 over all labels, each with its length, and the profile's own. */
+static bool content_hash(const struct flue_pprof_series *series, const uint8_t profile[32],
                          char out[17])
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
@@ -38,8 +38,7 @@ static bool content_hash(const struct flue_pprof_series *series, struct flue_byt
                  EVP_DigestUpdate(context, parts[k].data, parts[k].size);
         }
     }
-    ok = ok && EVP_DigestUpdate(context, profile.data, profile.size) &&
-         EVP_DigestFinal_ex(context, digest, NULL);
+    ok = ok && EVP_DigestUpdate(context, profile, 32) && EVP_DigestFinal_ex(context, digest, NULL);
     EVP_MD_CTX_free(context);
     if (ok) {
         flue_hex(flue_bytes(digest, 8), out);
@@ -107,7 +106,10 @@ static enum flue_code plan_profile(struct flue_pprof_plan *plan, const struct fl
         batch->origin->tenant.size ? batch->origin->tenant : FLUE_BYTES(FLUE_TENANT_NONE), tenant);
     flue_key_element(label(series, "service_name", FLUE_SERVICE_NONE), service);
     flue_key_element(label(series, "__name__", "profile"), type);
-    if (!gmtime_r(&seconds, &utc) || !content_hash(series, profile->bytes, hash))
+    if (!gmtime_r(&seconds, &utc) ||
+        !EVP_Digest(profile->bytes.data, profile->bytes.size, object.sha256, NULL, EVP_sha256(),
+                    NULL) ||
+        !content_hash(series, object.sha256, hash))
         return flue_fail(error, FLUE_NO_MEMORY, "no memory to name an archive object");
     object.key = flue_arena_printf(
         &plan->arena, "%s/%s/%s/dt=%04d-%02d-%02d/hour=%02d/%019" PRIu64 "-%s", tenant, service,

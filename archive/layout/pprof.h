@@ -4,9 +4,10 @@
  *   {tenant}/{service}/{type}/dt=YYYY-MM-DD/hour=HH/{time}-{hash}.json      what it is
  *
  * dt and hour are of the profile's own time in UTC (time of receipt where it has none), {time} is
- * that time in nanoseconds, {hash} the first 16 digits of the SHA-256 over labels and profile: the
- * key is a function of the content, so a repeated write replaces itself. The manifest is written
- * first, so that an object that can be seen has one.
+ * that time in nanoseconds, {hash} the first 16 digits of the SHA-256 over the labels and the
+ * SHA-256 of the profile: the key is a function of the content, so a repeated write replaces
+ * itself, and the profile is read once for its name and for the signature of its upload. The
+ * manifest is written first, so that an object that can be seen has one.
  */
 #ifndef FLUE_ARCHIVE_PPROF_H
 #define FLUE_ARCHIVE_PPROF_H
@@ -17,6 +18,7 @@
 struct flue_pprof_object {
     char *key;               /* without extension */
     struct flue_bytes pprof; /* as it travels, gzip or raw */
+    uint8_t sha256[32];      /* of `pprof` */
     bool gzip;
     char *manifest;
     size_t manifest_size;

@@ -42,6 +42,8 @@ struct flue_object_request {
     /* put */
     const struct flue_slices *body;              /* borrowed until done; checksummed on the way */
     const char *content_type, *content_encoding; /* NULL: none */
+    const uint8_t *sha256; /* 32 bytes, borrowed until done: of the body, from who has hashed it
+                            * already; NULL: not known */
     enum flue_object_create create;
     /* get: `size` 0 means to the end; a negative offset counts from the end (offset -n, size n);
      * of an object shorter than n it is the whole. Past the end: FLUE_INVALID. */

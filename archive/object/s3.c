@@ -12,6 +12,7 @@
 #include "collector/base/log.h"
 
 #include <arpa/inet.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -229,7 +230,9 @@ static enum flue_code prepare(struct object_call *call, struct flue_error *error
                                 .query = asked,
                                 .headers = call->sent,
                                 .header_count = call->sent_count,
-                                .payload = flue_bytes_of(hash)};
+                                .payload = flue_bytes_of(hash),
+                                .kept = &s3->kept,
+                                .version = call->identity_version};
     struct flue_bytes authorization;
     enum flue_code code = flue_sign_v4(
         &sign, &call->arena, &authorization,
@@ -514,6 +517,7 @@ static void destroy(struct flue_object_store *store)
     struct object_s3 *s3 = (struct object_s3 *)store;
     object_aws_destroy(s3->aws);
     flue_arena_destroy(&s3->arena);
+    OPENSSL_cleanse(&s3->kept, sizeof s3->kept);
     free(s3);
 }
 

@@ -4,6 +4,7 @@
 
 #include "archive/object/aws.h"
 #include "archive/object/s3.h"
+#include "archive/object/sign.h"
 #include "archive/object/store.h"
 
 #define S3_HOSTS 4
@@ -22,6 +23,7 @@ struct object_s3 {
         struct flue_client *client;
     } hosts[S3_HOSTS];
     unsigned host_count;
+    struct flue_sign_v4_kept kept;
 };
 
 /* What a call has to do first (object_call.probe). */

@@ -202,6 +202,7 @@ static void put(struct object_op *op)
         return;
     call->body = op->request->body;
     call->digests = digests_of(s3) | (call->body ? 0 : FLUE_DIGEST_SHA256);
+    call->sha256 = call->body ? op->request->sha256 : NULL;
     object_fields(s3, call);
     condition(s3, call);
     object_call_start(call);

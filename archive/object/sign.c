@@ -49,6 +49,23 @@ bool flue_sign_v4_key(const struct flue_sign_v4 *sign, uint8_t out[32])
     return good;
 }
 
+static bool kept_key(const struct flue_sign_v4 *sign, const char *date, uint8_t out[32])
+{
+    struct flue_sign_v4_kept *kept = sign->kept;
+    size_t region = strlen(sign->region);
+    if (!kept || region >= sizeof kept->region)
+        return flue_sign_v4_key(sign, out);
+    if (!kept->good || kept->version != sign->version || memcmp(kept->date, date, 8) != 0 ||
+        strcmp(kept->region, sign->region) != 0) {
+        kept->good = flue_sign_v4_key(sign, kept->key);
+        kept->version = sign->version;
+        memcpy(kept->date, date, 8);
+        memcpy(kept->region, sign->region, region + 1);
+    }
+    memcpy(out, kept->key, sizeof kept->key);
+    return kept->good;
+}
+
 /* Blanks at the ends go, inner runs and folded lines become one blank. */
 static void add_value(struct flue_buffer *out, struct flue_bytes value)
 {
@@ -116,7 +133,7 @@ enum flue_code flue_sign_v4(const struct flue_sign_v4 *sign, struct flue_arena *
     flue_sign_date(sign->time, date);
     if (!request.failed && !names.failed &&
         EVP_Digest(request.data, request.size, hash, NULL, EVP_sha256(), NULL) == 1 &&
-        flue_sign_v4_key(sign, key)) {
+        kept_key(sign, date, key)) {
         flue_hex(flue_bytes(hash, 32), hex);
         hex[64] = 0;
         flue_buffer_printf(&text, "AWS4-HMAC-SHA256\n%s\n%.8s/%s/%s/aws4_request\n%s", date, date,

@@ -14,6 +14,14 @@
 
 #define FLUE_SIGN_DATE_SIZE 17 /* "20150830T123600Z" */
 
+/* The key of a day is made once: keep one of these, zeroed, beside the credentials. */
+struct flue_sign_v4_kept {
+    char date[9], region[64];
+    uint64_t version; /* of the credentials */
+    bool good;
+    uint8_t key[32];
+};
+
 struct flue_sign_v4 {
     const char *key_id, *secret, *region, *service;
     uint64_t time; /* seconds since 1970 */
@@ -24,6 +32,9 @@ struct flue_sign_v4 {
                                         * among them; at most 48 */
     size_t header_count;
     struct flue_bytes payload; /* value of x-amz-content-sha256 */
+    /* May be NULL; else of one service only. `version` changes with key_id and secret. */
+    struct flue_sign_v4_kept *kept;
+    uint64_t version;
 };
 
 /* x-amz-date of a time; `out` holds FLUE_SIGN_DATE_SIZE. */

@@ -250,13 +250,28 @@ static void digest_work(struct flue_job *job)
 static void call_identify(struct object_call *call);
 static void call_finish(struct object_call *call);
 
+/* What is still to be computed: not what the caller knows already. */
+static unsigned digests_missing(const struct object_call *call)
+{
+    return call->sha256 ? call->digests & ~(unsigned)FLUE_DIGEST_SHA256 : call->digests;
+}
+
+static void take_digest(struct object_call *call, const struct flue_digest *digest)
+{
+    call->digest = *digest;
+    if (call->sha256 && call->digests & FLUE_DIGEST_SHA256) {
+        memcpy(call->digest.sha256, call->sha256, sizeof call->digest.sha256);
+        call->digest.which |= FLUE_DIGEST_SHA256;
+    }
+}
+
 static void digest_done(struct flue_job *job)
 {
     struct object_digest_job *digest = (struct object_digest_job *)(void *)job;
     struct object_call *call = digest->call;
     if (call) {
         call->job = NULL;
-        call->digest = digest->digest;
+        take_digest(call, &digest->digest);
         if (digest->error.code) {
             call->error = digest->error;
             call_finish(call);
@@ -465,11 +480,15 @@ void object_call_start(struct object_call *call)
         call_finish_later(call);
         return;
     }
-    if (!call->body || call->body->total <= OBJECT_INLINE || !call->digests) {
-        if (flue_digest_make(call->body, call->digests, &call->digest, &call->error))
+    unsigned missing = digests_missing(call);
+    if (!call->body || call->body->total <= OBJECT_INLINE || !missing) {
+        struct flue_digest made;
+        if (flue_digest_make(call->body, missing, &made, &call->error)) {
             call_finish_later(call);
-        else
+        } else {
+            take_digest(call, &made);
             call_identify(call);
+        }
         return;
     }
     struct object_digest_job *digest = calloc(1, sizeof *digest);
@@ -482,7 +501,7 @@ void object_call_start(struct object_call *call)
     *digest = (struct object_digest_job){.job = {.work = digest_work, .done = digest_done},
                                          .call = call,
                                          .slices = call->body,
-                                         .which = call->digests,
+                                         .which = missing,
                                          .ended = digest->ended};
     call->job = digest;
     call->state = OBJECT_DIGESTING;

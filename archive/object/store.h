@@ -59,6 +59,7 @@ struct object_call {
     size_t field_count;
     const struct flue_slices *body; /* NULL: none */
     unsigned digests;               /* wanted of the body */
+    const uint8_t *sha256;          /* of the body, when it is known already */
     struct flue_digest digest;
     const char *url_path; /* GCS: instead of the key, escaped, with its query */
     unsigned part;

@@ -5,14 +5,13 @@
 #include "archive/layout/key.h"
 #include "archive/layout/otlp.h"
 #include "archive/read/archive.h"
+#include "archive/read/hours.h"
 #include "collector/base/codec.h"
 #include "proto/convert/convert.h"
 #include "proto/otlp/index.h"
 #include "proto/otlp/otlp.h"
 #include "proto/pprof/names.h"
 
-#define HOUR_NS     (3600ull * 1000000000u)
-#define HOURS_MAX   (24 * 400)
 #define GAP         (256u << 10) /* between two frames that are still fetched as one */
 #define RUN_MAX     (64u << 20)
 #define FRAME_MAX   (1u << 30)
@@ -388,17 +387,38 @@ static enum flue_code read_hour(struct flue_archive_reader *reader, uint64_t hou
     return code;
 }
 
+struct hours {
+    struct flue_archive_reader *reader;
+    bool *found;
+};
+
+static enum flue_code on_hour(void *arg, uint64_t hour, struct flue_error *error)
+{
+    const struct hours *hours = arg;
+    return read_hour(hours->reader, hour, hours->found, error);
+}
+
 enum flue_code flue_read_otlp(struct flue_archive_reader *reader, bool *found,
                               struct flue_error *error)
 {
-    uint64_t first = reader->question->from_ns / HOUR_NS;
-    uint64_t last = reader->question->to_ns ? (reader->question->to_ns - 1) / HOUR_NS : 0;
-    enum flue_code code = FLUE_OK;
+    const struct flue_question *q = reader->question;
+    struct hours hours = {reader, found};
+    char tenant[FLUE_KEY_ELEMENT_ROOM];
+    struct flue_arena arena;
+    enum flue_code code;
 
     *found = false;
-    if (last - first > HOURS_MAX && last >= first)
-        return flue_fail(error, FLUE_TOO_LARGE, "more than %d hours: ask for less", HOURS_MAX);
-    for (uint64_t hour = first; !code && hour <= last; hour++)
-        code = read_hour(reader, hour, found, error);
+    flue_arena_init(&arena, 64u << 10, 0);
+    flue_key_element(q->tenant.size ? q->tenant : FLUE_BYTES(FLUE_TENANT_NONE), tenant);
+    char *folder = flue_arena_printf(&arena, "%.*sv1/tenant=%s/", FLUE_PRI(reader->prefix), tenant);
+    const struct flue_hours_span span = {.source = reader->source,
+                                         .folder = flue_bytes_of(folder),
+                                         .from_ns = q->from_ns,
+                                         .to_ns = q->to_ns,
+                                         .visit = on_hour,
+                                         .arg = &hours};
+    code = folder ? flue_read_hours(&span, error)
+                  : flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
+    flue_arena_destroy(&arena);
     return code;
 }

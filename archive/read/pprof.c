@@ -5,6 +5,7 @@
 #include <time.h>
 #include "archive/layout/key.h"
 #include "archive/read/archive.h"
+#include "archive/read/hours.h"
 
 #define HOUR_NS     (3600ull * 1000000000u)
 #define WORK_BUDGET (512u << 20)
@@ -207,6 +208,18 @@ static enum flue_code read_hour(struct flue_archive_reader *reader, struct flue_
     return code;
 }
 
+struct hours {
+    struct flue_archive_reader *reader;
+    struct flue_bytes folder; /* of one type */
+    bool *found;
+};
+
+static enum flue_code on_hour(void *arg, uint64_t hour, struct flue_error *error)
+{
+    const struct hours *hours = arg;
+    return read_hour(hours->reader, hours->folder, hour, hours->found, error);
+}
+
 /* One service's folder: the types that are named as asked for; if none is, the profiles of all
  * types are looked into for the sample type. */
 static enum flue_code read_service(struct flue_archive_reader *reader, struct flue_bytes folder,
@@ -224,8 +237,14 @@ static enum flue_code read_service(struct flue_archive_reader *reader, struct fl
     for (size_t i = 0; !code && i < types.count; i++) {
         if (named && !flue_question_type(q, last_of(types.items[i])))
             continue;
-        for (uint64_t hour = q->from_ns / HOUR_NS; !code && hour * HOUR_NS < q->to_ns; hour++)
-            code = read_hour(reader, types.items[i], hour, found, error);
+        struct hours hours = {reader, types.items[i], found};
+        const struct flue_hours_span span = {.source = reader->source,
+                                             .folder = types.items[i],
+                                             .from_ns = q->from_ns,
+                                             .to_ns = q->to_ns,
+                                             .visit = on_hour,
+                                             .arg = &hours};
+        code = flue_read_hours(&span, error);
     }
     flue_arena_destroy(&types.arena);
     return code;

@@ -170,6 +170,9 @@ enum flue_code flue_source_list(struct flue_source *source, struct flue_bytes pr
             struct flue_bytes last = listing.items[listing.count - 1].key;
             after_size = last.size < sizeof after ? last.size : sizeof after - 1;
             memcpy(after, last.data, after_size);
+            /* What a folded folder holds lies behind its name: the next answer begins after it. */
+            if (listing.items[listing.count - 1].folder)
+                after[after_size - 1] = (char)(delimiter + 1);
         }
         flue_arena_destroy(&listing.arena);
         if (code)

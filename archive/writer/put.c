@@ -71,6 +71,7 @@ static void try_now(struct flue_put *put)
                                                 .body = put->body,
                                                 .content_type = put->content_type,
                                                 .content_encoding = put->content_encoding,
+                                                .sha256 = put->sha256,
                                                 .create = FLUE_OBJECT_OVERWRITE,
                                                 .done = tried,
                                                 .user = put};

@@ -15,10 +15,11 @@ struct flue_put {
     struct flue_bytes key;
     const struct flue_slices *body;
     const char *content_type, *content_encoding;
-    unsigned attempts;    /* 0: for ever, also after an error that says it is of no use */
-    uint64_t max_wait_ns; /* between two tries */
-    uint64_t deadline_ns; /* monotonic, of all; 0: none */
-    const char *who;      /* exporter's id, for the log */
+    const uint8_t *sha256; /* of the body, if known; see object.h */
+    unsigned attempts;     /* 0: for ever, also after an error that says it is of no use */
+    uint64_t max_wait_ns;  /* between two tries */
+    uint64_t deadline_ns;  /* monotonic, of all; 0: none */
+    const char *who;       /* exporter's id, for the log */
     void (*done)(struct flue_put *put);
     void *user;
     struct flue_error error; /* valid in done */

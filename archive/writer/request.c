@@ -23,7 +23,8 @@ struct upload {
     struct flue_bytes key, bytes;
     struct flue_slices body;
     const char *content_type, *content_encoding;
-    bool chained; /* only after the one before */
+    const uint8_t *sha256; /* of `bytes`, if known */
+    bool chained;          /* only after the one before */
     struct flue_object_store *store;
     struct flue_place place;
     const struct flue_index_object *index; /* layout otlp: to be told to the hour */
@@ -142,6 +143,7 @@ static void make_pprof(struct request *request)
         if (!upload)
             return;
         upload->content_type = "application/gzip";
+        upload->sha256 = packed ? NULL : object->sha256;
         upload->chained = true;
     }
 }
@@ -403,6 +405,7 @@ static void start_put(struct slot *slot, struct upload *upload)
                                   .body = &upload->body,
                                   .content_type = upload->content_type,
                                   .content_encoding = upload->content_encoding,
+                                  .sha256 = upload->sha256,
                                   .attempts = config->put_attempts,
                                   .max_wait_ns = (uint64_t)config->put_max_backoff,
                                   .deadline_ns = request->send->deadline_ns,

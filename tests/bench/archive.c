@@ -325,7 +325,8 @@ struct driver {
 
 static void next_profile(struct lane *lane);
 
-static void start(struct lane *lane, const char *extension, struct flue_bytes content)
+static void start(struct lane *lane, const char *extension, struct flue_bytes content,
+                  const uint8_t *sha256)
 {
     snprintf(lane->key, sizeof lane->key, "%s%s", lane->plan.objects[0].key, extension);
     lane->content = content;
@@ -333,6 +334,7 @@ static void start(struct lane *lane, const char *extension, struct flue_bytes co
         (struct flue_slices){.items = &lane->content, .count = 1, .room = 1, .total = content.size};
     lane->put.key = flue_bytes_of(lane->key);
     lane->put.body = &lane->body;
+    lane->put.sha256 = sha256;
     flue_put_start(&lane->put);
 }
 
@@ -343,7 +345,7 @@ static void put_done(struct flue_put *put)
     must(put->error.code == FLUE_OK, put->error.text);
     if (lane->manifest) {
         lane->manifest = false;
-        start(lane, ".pb.gz", lane->plan.objects[0].pprof);
+        start(lane, ".pb.gz", lane->plan.objects[0].pprof, lane->plan.objects[0].sha256);
         return;
     }
     lane->driver->bytes += lane->plan.objects[0].pprof.size;
@@ -368,7 +370,7 @@ static void next_profile(struct lane *lane)
          "a plan");
     lane->manifest = true;
     start(lane, ".json",
-          flue_bytes(lane->plan.objects[0].manifest, lane->plan.objects[0].manifest_size));
+          flue_bytes(lane->plan.objects[0].manifest, lane->plan.objects[0].manifest_size), NULL);
 }
 
 static void begin(struct flue_loop *loop, void *arg)

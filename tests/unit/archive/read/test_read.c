@@ -165,6 +165,20 @@ static void folded_text_has_no_foreign_lines(void **state)
     folded_is(collect, "root;std::map<int:long>   7\n");
 }
 
+static void folded_text_has_one_line_per_text(void **state)
+{
+    const struct flue_question question = {.type = FLUE_BYTES("cpu")};
+    struct flue_collect *collect = flue_collect_new(&question);
+    const int64_t values[] = {1, 10}, less[] = {1, -10}, none[] = {1, 3};
+
+    add(collect, "process_cpu", both, 2, values, "a;b");
+    add(collect, "process_cpu", both, 2, values, "a:b"); /* another function, the same text */
+    add(collect, "process_cpu", both, 2, less, "c\x01");
+    add(collect, "process_cpu", both, 2, values, "c\x02"); /* the sum is nothing: no line */
+    add(collect, "process_cpu", both, 2, none, "d");
+    folded_is(collect, "root;a:b 20\nroot;d 3\n");
+}
+
 static void a_picture_has_every_frame_escaped(void **state)
 {
     const int64_t one[] = {2500000000};
@@ -191,6 +205,7 @@ int main(void)
         cmocka_unit_test(names_of_types),
         cmocka_unit_test(broken_profiles_are_refused),
         cmocka_unit_test(folded_text_has_no_foreign_lines),
+        cmocka_unit_test(folded_text_has_one_line_per_text),
         cmocka_unit_test(a_picture_has_every_frame_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
