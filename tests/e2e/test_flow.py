@@ -289,6 +289,7 @@ def test_a_network_that_is_bad(flue, tmp_path, otlp_sink, port, toxiproxy, toxic
 
 
 @pytest.mark.resident
+@pytest.mark.slow
 def test_memory_stays_while_the_disk_fills(flue, tmp_path, otlp_sink, port):
     """60 MB for a destination that is away, with a limit of 48 MiB: on disk, not in memory."""
     text = config(port, otlp_sink.port, free_port(), tmp_path / "q") + "  flue: {memory: {limit_mib: 48}}\n"
