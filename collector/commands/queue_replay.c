@@ -109,6 +109,15 @@ static bool post(CURL *curl, const char *url, const json_t *about, const char *d
     return false;
 }
 
+static const char *otlp_path(const json_t *about)
+{
+    const char *signal = json_string_value(json_object_get(about, "signal"));
+
+    if (signal && strcmp(signal, "traces") == 0)
+        return "/v1/traces";
+    return signal && strcmp(signal, "metrics") == 0 ? "/v1/metrics" : "/v1development/profiles";
+}
+
 /* One letter, described by `name`. */
 static bool replay_letter(CURL *curl, const char *directory, const char *name, const char *to)
 {
@@ -127,7 +136,7 @@ static bool replay_letter(CURL *curl, const char *directory, const char *name, c
     while (base_size && base[base_size - 1] == '/')
         base_size--;
     (void)snprintf(url, sizeof url, "%.*s%s", base_size, base,
-                   pprof ? "/push.v1.PusherService/Push" : "/v1development/profiles");
+                   pprof ? "/push.v1.PusherService/Push" : otlp_path(about));
     char *data = form ? read_data(data_path, &size) : NULL;
     bool good = data && post(curl, url, about, data, size, name);
     if (!data)

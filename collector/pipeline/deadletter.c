@@ -142,8 +142,7 @@ static void work(struct flue_job *job)
 
     if (!write_letter(letter))
         flue_log(FLUE_ERROR, "exporter", "what was refused could not be set aside and is lost",
-                 FLUE_S("folder", letter->letters->directory),
-                 FLUE_S("error", strerror(errno)));
+                 FLUE_S("folder", letter->letters->directory), FLUE_S("error", strerror(errno)));
 }
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
@@ -185,7 +184,10 @@ static void describe(struct letter *letter, enum flue_form form, enum flue_signa
     json_text(out, "reason", flue_bytes_of(letter->reason));
     json_text(out, "error", flue_bytes_of(letter->error.text));
     json_text(out, "form", flue_bytes_of(form == FLUE_FORM_PPROF ? "pprof" : "otlp"));
-    json_text(out, "signal", flue_bytes_of(signal == FLUE_TRACES ? "traces" : "profiles"));
+    json_text(out, "signal",
+              flue_bytes_of(signal == FLUE_TRACES    ? "traces"
+                            : signal == FLUE_METRICS ? "metrics"
+                                                     : "profiles"));
     if (origin) {
         flue_format_time(origin->received_ns, now);
         json_text(out, "received", flue_bytes_of(now));
@@ -241,8 +243,8 @@ static bool copy_batch(struct letter *letter, const struct flue_batch *batch)
     if (!letter->copy)
         return false;
     flue_arena_init(&arena, (size_t)16 << 20, 0);
-    bool good = payload->ops->slices(payload, &arena, &slices, NULL) == FLUE_OK &&
-                slices.total <= size;
+    bool good =
+        payload->ops->slices(payload, &arena, &slices, NULL) == FLUE_OK && slices.total <= size;
     if (good) {
         flue_slices_copy(&slices, letter->copy);
         letter->data = flue_bytes(letter->copy, slices.total);

@@ -3,8 +3,10 @@ and what is sent again is what was sent before."""
 import collections
 import contextlib
 import http.server
+import json
 import re
 import socket
+import subprocess
 import threading
 import time
 
@@ -72,6 +74,52 @@ class HttpSink:
     def __exit__(self, *_):
         self.server.shutdown()
         self.server.server_close()
+
+
+def test_a_dead_letter_of_traces_comes_again_as_traces(flue, binary, tmp_path):
+    import httpx
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+    port, paths, codes = free_port(), [], [400]
+    traces = trace_service_pb2.ExportTraceServiceRequest()
+    resource = traces.resource_spans.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "packager"
+    span = resource.scope_spans.add().spans.add(name="pack", trace_id=b"t" * 16, span_id=b"s" * 8)
+    span.start_time_unix_nano, span.end_time_unix_nano = 1, 2
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            paths.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(codes[0])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        text = config(port, tmp_path / "queue", f'endpoint: "http://127.0.0.1:{server.server_address[1]}", '
+                      f'compression: none, {QUEUE}', "otlp_http").replace("profiles:", "traces:")
+        daemon = flue(text)
+        url = f"http://127.0.0.1:{port}/v1/traces"
+        assert httpx.post(url, content=traces.SerializeToString(),
+                          headers={"content-type": "application/x-protobuf"}).status_code == 200
+        folder = tmp_path / "queue" / "dead-letter"
+        letter = wait_for(lambda: list(folder.glob("*.json")), what="the letter")[0]
+        assert json.loads(letter.read_text())["signal"] == "traces"
+        codes[0] = 200
+        done = subprocess.run([binary, "queue", "replay", folder, "--to", f"http://127.0.0.1:{port}"],
+                              capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0 and "1 sent" in done.stdout, done.stderr
+        wait_for(lambda: len(paths) == 2, what="the traces again")
+        assert {path for path, _ in paths} == {"/v1/traces"}
+        assert [trace_service_pb2.ExportTraceServiceRequest.FromString(body) for _, body in paths] == [traces] * 2
+        assert not list(folder.iterdir())
+        daemon.wait_quiet()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class Swallower:
@@ -176,6 +224,7 @@ def test_loadbalancing(binary, tmp_path):
         daemon.finish()
 
 
+@pytest.mark.slow
 def test_rolled_up(binary, tmp_path, bucket):
     """Every profile is in one object and in no second one, whatever was killed: between PUT and finishing
     it is written again under its own name, with the same bytes."""
@@ -244,6 +293,7 @@ def test_pyroscope_gets_the_same_again(flue, pyroscope, tmp_path, window):
         assert daemon.total("otelcol_exporter_dropped_profiles") == 0
 
 
+@pytest.mark.slow
 def test_pyroscope_under_load(binary, pyroscope, tmp_path):
     port = free_port()
     pyroscope.control(window="0s")

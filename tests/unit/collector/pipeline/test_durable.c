@@ -491,8 +491,8 @@ static off_t size_of_data(const char *letter)
  * between writes the same letter again. */
 static void a_letter_is_written_before_its_record_is_finished(void **state)
 {
-    void (*const hooks[])(struct fake *fake, struct flue_send *send) = {refuse_all, refuse_parked,
-                                                                        reject_all};
+    void (*const hooks[])(struct fake * fake, struct flue_send * send) = {refuse_all, refuse_parked,
+                                                                          reject_all};
     struct graph graph;
     char root[64] = "/tmp/flue-letters-XXXXXX", letter[400];
 
