@@ -238,6 +238,21 @@ static const char script[] =
     "f.forEach(function(g){g.addEventListener('click',function(){"
     "show(+g.dataset.x,+g.dataset.w)})});\n"
     "document.getElementById('all').addEventListener('click',function(){show(M,W-2*M)});\n"
+    "function label(g){return g.querySelector('title').textContent."
+    "replace(/ \\([^(]*\\)$/,'').toLowerCase()}\n"
+    "function mark(q){var spans=[],sum=0,end=0;f.forEach(function(g){var "
+    "hit=q&&label(g).includes(q);"
+    "g.classList.toggle('hit',!!hit);if(hit)spans.push([+g.dataset.x,+g.dataset.x+ "
+    "+g.dataset.w])});\n"
+    "spans.sort(function(a,b){return a[0]-b[0]}).forEach(function(s){if(s[1]>end){"
+    "sum+=s[1]-Math.max(s[0],end);end=s[1]}});\n"
+    "document.getElementById('found').textContent=q?'found in "
+    "'+(100*sum/(W-2*M)).toFixed(2)+'%':''}\n"
+    "function ask(){var q=prompt('part of a name; empty: none');"
+    "if(q!==null)mark(q.trim().toLowerCase())}\n"
+    "document.getElementById('search').addEventListener('click',ask);\n"
+    "document.addEventListener('keydown',function(e){if(e.key==='/'){e.preventDefault();ask()}"
+    "else if(e.key==='Escape')mark('')});\n"
     "})();\n]]></script>\n";
 
 static enum flue_code draw_all(const struct tree *tree, struct flue_bytes unit, double height,
@@ -292,15 +307,19 @@ enum flue_code flue_render_svg(struct flue_bytes raw, uint32_t value, const char
             "width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\">\n<style>text{font:%.0fpx "
             "ui-monospace,Menlo,Consolas,\"DejaVu Sans Mono\",monospace;fill:#1a1a1a;"
             "pointer-events:none}.f{cursor:pointer}.f:hover rect{stroke:#1a1a1a;stroke-width:1}"
-            "#title{font:600 17px system-ui,sans-serif}#all{cursor:pointer;pointer-events:all;"
-            "fill:#0b57a4}</style>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fffdf8\"/>\n"
+            ".hit rect{fill:#d85bd8}#title{font:600 17px system-ui,sans-serif}"
+            "#all,#search{cursor:pointer;pointer-events:all;fill:#0b57a4}</style>\n<rect "
+            "width=\"100%%\" height=\"100%%\" fill=\"#fffdf8\"/>\n"
             "<text id=\"title\" x=\"%.0f\" y=\"25\">",
             WIDTH, height, WIDTH, height, FONT, MARGIN);
         escape(out, flue_bytes_of(title), 110);
         flue_buffer_printf(out,
                            "</text>\n<text id=\"all\" x=\"%.0f\" y=\"%.1f\">reset zoom</text>\n"
+                           "<text id=\"search\" x=\"%.0f\" y=\"%.1f\">search</text>\n"
+                           "<text id=\"found\" x=\"%.0f\" y=\"%.1f\"/>\n"
                            "<text x=\"%.0f\" y=\"%.1f\">",
-                           WIDTH - MARGIN - 75, height - 9, MARGIN, height - 9);
+                           WIDTH - MARGIN - 75, height - 9, WIDTH - MARGIN - 140, height - 9,
+                           WIDTH - MARGIN - 290, height - 9, MARGIN, height - 9);
         escape(out, frames.document.strings[type->type], 60);
         flue_buffer_text(out, ", total ");
         amount(out, tree.nodes[0].total, unit);

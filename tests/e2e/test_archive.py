@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ import zstandard
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
 from harness import ROOT, free_port, pprof_dump, resolved, wait_for
-from test_object_stores import AZURE_ACCOUNT, AZURE_KEY, azurite, connection, fakegcs, tool, versitygw
+from test_object_stores import AZURE_ACCOUNT, AZURE_KEY, azurite, connection, fakegcs, listed, tool, versitygw
 
 SECOND = 10**9
 INDEX_FRAME, SEEK_FRAME, SEEK_MAGIC = 0x184D2A50, 0x184D2A5E, 0x8F92EAB1
@@ -277,6 +278,49 @@ def test_fetch_of_layout_pprof(daemon, binary, tmp_path):
     assert {k: v for k, v in got.items() if "labelled" not in k} == expected(*sent)
     assert all("labelled" in k for k in folded(binary, archive, "--label", "cdn_region=eu"))
     assert b"no profile was found" in fetch(binary, archive, "--type", "wall", code=1).stderr
+
+
+def test_fetch_of_any_span_asks_for_what_exists(daemon, binary, tmp_path):
+    now = time.time_ns()
+    days = [0, 2, 40, 400, 3000]
+    sent = [request(at=now - day * 86400 * SECOND, function=f"day-{day}") for day in days]
+    for layout in ("otlp", "pprof"):
+        archive = tmp_path / layout
+        flue = daemon(f"file: {{path: {archive}, layout: {layout}, create_directory: true, writer: node-1}}")
+        for r in sent:
+            send(flue, r)
+        flue.finish()
+        # What does not belong there is no day and no hour.
+        root = next(archive.rglob("dt=*")).parent
+        for stray in ("dt=2025-13-01", "dt=2025-02-30", "dt=x", "other"):
+            (root / stray / "hour=00").mkdir(parents=True)
+        (next(root.glob("dt=20*-*-*/")) / "hour=24").mkdir()
+        question = ["--layout", layout, "--service", "encoder", "--type", "cpu"]
+        assert folded(binary, archive, *question, "--from", "-87600h") == expected(*sent)
+        assert folded(binary, archive, *question, "--from", "1971-01-01") == expected(*sent)
+        assert folded(binary, archive, *question, "--from", "-1000h", "--to", "-47h") == expected(*sent[1:3])
+        assert b"no profile was found" in fetch(binary, archive, *question, "--from", "-2000h", "--to", "-1000h",
+                                                code=1).stderr
+        done = fetch(binary, archive, *question, "--from", "-87600h", "--format", "folded")
+        lists = int(done.requests.rpartition(" LISTs")[0].rpartition(" ")[2])
+        assert lists <= 2 + 2 * len(days) + 1, done.requests  # folders, days, hours: not 87,600
+        done = fetch(binary, archive, *question, "--writer", "node-1", "--from", "-87600h", "--format", "folded")
+        assert len(done.stdout.splitlines()) == 3 * len(days)
+
+
+def test_folded_text_has_one_line_per_text(daemon, binary, tmp_path):
+    """Stacks that differ by line and address only."""
+    archive = tmp_path / "archive"
+    flue = daemon(f"file: {{path: {archive}, layout: otlp, create_directory: true}}")
+    r = request(samples=1, value=3)
+    d, profile = r.dictionary, r.resource_profiles[0].scope_profiles[0].profiles[0]
+    for line in range(50, 60):
+        d.location_table.add(address=1000 + line).lines.add(function_index=3, line=line)
+        d.stack_table.add(location_indices=[len(d.location_table) - 1, 2, 1])
+        profile.samples.add(stack_index=len(d.stack_table) - 1, values=[1])
+    send(flue, r)
+    lines = fetch(binary, archive, "--service", "encoder", "--format", "folded").stdout.decode().splitlines()
+    assert lines == ["main;encode;leaf-0 13"]
 
 
 def test_hostile_names(daemon, binary, tmp_path):
@@ -646,6 +690,99 @@ def test_layout_pprof_in_a_real_store(daemon, binary, versitygw):
     assert len(list(path.glob("*.pb.gz"))) == len(list(path.glob("*.json"))) == 5
     url = gateway.replace("bucket/?", "bucket/single?")
     assert folded(binary, url, "--service", "encoder", "--type", "cpu", environment=AWS) == expected(*sent)
+
+
+def test_buckets_by_attribute(daemon, versitygw):
+    gateway, folder = versitygw
+    port = gateway.rpartition(":")[2].partition("&")[0]
+    for name in ("team-a", "team-b"):
+        (folder.parent / name).mkdir(exist_ok=True)
+    flue = daemon(s3(port, layout="otlp_proto", more=", resource_attrs_to_s3: {s3_bucket: team.bucket}",
+                     uploader=", s3_base_prefix: routed"), environment=AWS)
+    both = profile_request(function="a", attributes={"team.bucket": "team-a"})
+    other = profile_request(function="b", attributes={"team.bucket": "team-b"})
+    both.MergeFrom(service.ExportProfilesServiceRequest(resource_profiles=[both.resource_profiles[0]]))
+    both.resource_profiles[1].resource.attributes[1].value.string_value = "team-b"  # one request, two buckets
+    for r in (both, other, profile_request(function="c")):
+        send(flue, r)
+    want = {"team-a": 1, "team-b": 2, "bucket": 1}
+    wait_for(lambda: {b: len(list((folder.parent / b).rglob("routed/**/*.binpb"))) for b in want} == want, 20, "objects")
+    for name in ("team-a", "team-b"):
+        for path in (folder.parent / name).rglob("routed/**/*.binpb"):
+            got = service.ExportProfilesServiceRequest.FromString(path.read_bytes())
+            [resource] = got.resource_profiles
+            attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+            assert attributes["team.bucket"] == name
+
+
+@pytest.mark.parametrize("layout", ["otlp_proto", "otlp_json"])
+def test_objects_of_the_collector_in_azure_and_gcs(daemon, tool, azurite, fakegcs, layout):
+    from google.protobuf import json_format
+    environment = {"azureblob": connection(azurite), "googlecloudstorage": {"STORAGE_EMULATOR_HOST": fakegcs}}
+    prefix = f"of-the-collector-{layout}"
+    exporters = {
+        "azureblob": "azureblob: {auth: {type: connection_string, connection_string: '%s'}, prefix: %s, partition_format: 'year=%%Y', layout: %s}"
+                     % (environment["azureblob"]["AZURE_STORAGE_CONNECTION_STRING"], prefix, layout),
+        "googlecloudstorage": "googlecloudstorage: {bucket: {name: bucket, partition: {prefix: %s, format: 'year=%%Y'}}, layout: %s}"
+                              % (prefix, layout)}
+    urls = {"azureblob": "az:///profiles/", "googlecloudstorage": "gs://bucket/"}
+    for name, exporter in exporters.items():
+        flue = daemon(exporter, environment=environment[name])
+        sent = profile_request(service_name="a\\b", at=1795000000 * SECOND)
+        send(flue, sent)
+        wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 1, 20, f"the object in {name}")
+        [(key, *_)] = listed(tool.good(urls[name], "list", prefix, env=environment[name]))
+        key = urllib.parse.unquote(key)
+        assert key.startswith(f"{prefix}/year=2026/") and "\\" not in key
+        body = tool.good(urls[name], "get", key, env=environment[name])
+        got = (service.ExportProfilesServiceRequest.FromString(body) if layout == "otlp_proto" else None)
+        if got is None:
+            tree = json.loads(body)
+            [attribute] = [a for a in tree["resourceProfiles"][0]["resource"]["attributes"] if a["key"] == "service.name"]
+            assert attribute["value"]["stringValue"] == "a\\b"
+        else:
+            assert resolved(got) == resolved(sent)
+
+
+def test_azure_never_sees_a_backslash(daemon, binary, azurite):
+    """Azure takes it for a slash: the layouts escape it."""
+    environment = connection(azurite)
+    for layout in ("pprof", "otlp"):
+        flue = daemon("azureblob: {auth: {type: connection_string, connection_string: '%s'}, prefix: slash-%s, layout: %s}"
+                      % (environment["AZURE_STORAGE_CONNECTION_STRING"], layout, layout), environment=environment)
+        sent = profile_request(service_name="media\\encoder", function=layout)
+        send(flue, sent, tenant="team-a")
+        wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 1, 20, "the object")
+        assert folded(binary, f"az:///profiles/slash-{layout}", "--tenant", "team-a", "--service", "media\\encoder",
+                      environment=environment) == expected(sent)
+
+
+def test_an_object_is_cut_into_parts_at_its_size(daemon, binary, bucket, tmp_path):
+    import random
+    rollup = ", sending_queue: {storage: file_storage}, rollup: {max_size: 64KiB, max_age: 2s}"
+    flue = daemon(s3(bucket.port, more=rollup), durable(tmp_path / "queue"), environment=AWS)
+    draw, now = random.Random(1), time.time_ns()
+    sent = []
+    for i in range(30):  # about 13 KB each when packed
+        r = request(service_name=f"service-{i % 3}", at=now, samples=40, value=1 + i)
+        for k in range(3, len(r.dictionary.string_table)):
+            r.dictionary.string_table[k] = draw.randbytes(300).hex()
+        sent.append(r)
+        send(flue, r)
+    wait_for(lambda: flue.total("otelcol_exporter_sent_profiles") == 30, 30, "the objects")
+    flue.wait_quiet()
+    data = bucket.data()
+    assert len(data) >= 3 and len({k for k, _ in data}) == len(data)
+    assert all(len(body) < 256 * 1024 for _, body in data), [len(body) for _, body in data]  # and what is open
+    got, want = {}, {}
+    for _, body in data:
+        for part in stored(body):
+            for key, count in resolved(part).items():
+                got[key] = got.get(key, 0) + count
+    for r in sent:
+        for key, count in resolved(r).items():
+            want[key] = want.get(key, 0) + count
+    assert got == want
 
 
 profile_request = request
