@@ -76,6 +76,38 @@ static void vanilla(void **state)
         "Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31");
 }
 
+/* A kept key signs as a new one does, whatever changes between two requests. */
+static void a_kept_key_is_that_of_its_day_region_and_credentials(void **state)
+{
+    const struct flue_header headers[] = {H("host", "example.amazonaws.com")};
+    struct flue_sign_v4_kept kept = {.good = false};
+    struct flue_sign_v4 with = suite(headers, 1), without = with;
+
+    with.kept = &kept;
+    for (unsigned change = 0; change < 5; change++) {
+        if (change == 1)
+            with.time += 86400;
+        else if (change == 2)
+            with.region = "eu-central-1";
+        else if (change == 3) {
+            with.secret = "another";
+            with.version++;
+        } else if (change == 4)
+            with.region =
+                "a-region-whose-name-is-longer-than-any-that-there-is-and-than-what-is-kept";
+        without = with;
+        without.kept = NULL;
+        for (unsigned again = 0; again < 2; again++)
+            assert_string_equal(signature(&with), signature(&without));
+    }
+    with = suite(headers, 1);
+    with.kept = &kept;
+    with.version = 7;
+    const char *first = signature(&with);
+    memset(kept.key, 0, sizeof kept.key); /* it is what is used */
+    assert_string_not_equal(signature(&with), first);
+}
+
 static void headers_are_trimmed_joined_and_sorted(void **state)
 {
     const struct flue_header given[] = {
@@ -645,6 +677,7 @@ static void times_and_ranges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {T(vanilla),
+                                       T(a_kept_key_is_that_of_its_day_region_and_credentials),
                                        T(headers_are_trimmed_joined_and_sorted),
                                        T(s3_get_with_a_range),
                                        T(s3_put),
