@@ -9,6 +9,9 @@
 #define RD_TEXT(NAME, TEXT) TEXT,
 const char *const rd_names[RD_COUNT] = {RD_NAMES(RD_TEXT)};
 
+#define YEAR_NS (365ll * 86400 * 1000 * 1000 * 1000)
+#define DURATION(S, m, ...) FLUE_DURATION(S, m, .minimum = 0, .maximum = YEAR_NS, __VA_ARGS__)
+
 static const char *const auth_types[] = {"serviceAccount", "kubeConfig", "none", NULL};
 static const char *const source_names[] = {"dns", "os", "cname", "lookup"};
 
@@ -147,7 +150,7 @@ static const struct flue_field aks_fields[] = {ATTRIBUTES(struct rd_plain_config
 #define AWS_TRIES                                                                                  \
     FLUE_INT(struct rd_aws_config, max_attempts, .def = "3", .minimum = 1, .maximum = 100,         \
              .help = "attempts at most, within timeout"),                                          \
-        FLUE_DURATION(struct rd_aws_config, max_backoff, .def = "20s",                             \
+        DURATION(struct rd_aws_config, max_backoff, .def = "20s",                             \
                       .help = "longest pause between them")
 static const struct flue_field ec2_fields[] = {
     FLUE_STRINGS(struct rd_aws_config, tags,
@@ -197,16 +200,18 @@ static const struct flue_field consul_fields[] = {
 /* ---- the processor --------------------------------------------------------------------------- */
 
 static const struct flue_field retry_fields[] = {
-    FLUE_DURATION(struct flue_retry_config, initial_interval, .def = "1s",
+    FLUE_BOOL(struct flue_retry_config, enabled, .def = "true",
+              .help = "false: one attempt for each detector"),
+    DURATION(struct flue_retry_config, initial_interval, .def = "1s",
                   .help = "pause before the second attempt"),
-    FLUE_FLOAT(struct flue_retry_config, multiplier, .def = "2",
+    FLUE_FLOAT(struct flue_retry_config, randomization_factor, .def = "0.5", .maximum = 1,
+               .help = "a pause of t becomes a random one of t*(1-f) to t*(1+f)"),
+    FLUE_FLOAT(struct flue_retry_config, multiplier, .def = "2", .minimum = 1, .maximum = 100,
                .help = "each pause is this much longer"),
-    FLUE_DURATION(struct flue_retry_config, max_elapsed_time, .def = "0s",
+    DURATION(struct flue_retry_config, max_interval, .def = "30s",
+                  .help = "the longest pause"),
+    DURATION(struct flue_retry_config, max_elapsed_time, .def = "0s",
                   .help = "give up after this long; 0: after timeout"),
-    {.name = NULL,
-     .type = FLUE_FIELD_BLOCK,
-     .size = sizeof(struct flue_retry_config),
-     .fields = flue_retry_fields},
     FLUE_FIELDS_END};
 
 const struct flue_field rd_fields[] = {
@@ -215,9 +220,9 @@ const struct flue_field rd_fields[] = {
                          "k8snode), consul; of two that know an attribute the first wins"),
     FLUE_BOOL(struct rd_config, override, .def = "true",
               .help = "replace attributes that are there"),
-    FLUE_DURATION(struct rd_config, timeout, .def = "5s",
+    DURATION(struct rd_config, timeout, .def = "5s",
                   .help = "for all attempts of a detector; with retry.max_elapsed_time for each"),
-    FLUE_DURATION(struct rd_config, refresh_interval, .def = "0s",
+    DURATION(struct rd_config, refresh_interval, .def = "0s",
                   .help = "detect again this often; 0: only at start"),
     FLUE_BOOL(struct rd_config, fail_on_missing_metadata, .def = "false",
               .help = "start waits for all detectors, and fails if one fails; else profiles pass "
