@@ -19,18 +19,23 @@
 #define SMALL          ((size_t)64 * 1024)
 #define THREAD_CACHE   ((size_t)256 * 1024)
 #define PROCESS_CACHE  ((size_t)16 << 20)
+#define PROCESS_MOST   ((size_t)64 << 20)
 #define MAPPING_SLACK  ((size_t)4096) /* keeps a mapping whole pages; at least FLUE_BLOCK_SLACK */
 
 struct thread_cache {
     struct flue_block *lists[CLASSES];
     size_t bytes;
     bool known; /* to the cache_key, whose destructor gives the lists back */
+    bool busy;  /* took a block since its last flue_block_idle */
+    uint32_t seen;
 };
 
 static struct {
     pthread_mutex_t lock;
     struct flue_block *lists[CLASSES];
     _Atomic size_t bytes;
+    _Atomic size_t live, peak; /* capacity of large blocks in use, and its most since a trim */
+    _Atomic uint32_t activity; /* moves while any thread takes blocks */
 } process_cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct thread_cache thread_cache;
@@ -141,10 +146,39 @@ static struct flue_block *cache_take(uint32_t index)
     return block;
 }
 
+static void live_add(size_t capacity)
+{
+    size_t live, peak;
+
+    if (capacity <= SMALL)
+        return;
+    live = atomic_fetch_add_explicit(&process_cache.live, capacity, memory_order_relaxed);
+    peak = atomic_load_explicit(&process_cache.peak, memory_order_relaxed);
+    if (live + capacity > peak)
+        atomic_store_explicit(&process_cache.peak, live + capacity, memory_order_relaxed);
+}
+
+static void live_remove(size_t capacity)
+{
+    if (capacity > SMALL)
+        atomic_fetch_sub_explicit(&process_cache.live, capacity, memory_order_relaxed);
+}
+
+/* What is in use and what is kept together stay under the peak of what was in use: large bodies
+ * that end together leave their pages to the next ones, and the process gets no larger by it. */
+static size_t process_room(void)
+{
+    size_t live = atomic_load_explicit(&process_cache.live, memory_order_relaxed);
+    size_t peak = atomic_load_explicit(&process_cache.peak, memory_order_relaxed);
+    size_t room = peak > live ? peak - live : 0;
+
+    return room < PROCESS_CACHE ? PROCESS_CACHE : room < PROCESS_MOST ? room : PROCESS_MOST;
+}
+
 /* False: the caches are full, the block is the caller's to free. */
 static bool cache_put(struct flue_block *block)
 {
-    size_t capacity = class_capacity(block->size_class);
+    size_t capacity = class_capacity(block->size_class), room;
     struct thread_cache *own = &thread_cache;
     bool kept = false;
 
@@ -157,11 +191,11 @@ static bool cache_put(struct flue_block *block)
         own->bytes += capacity;
         return true;
     }
-    if (atomic_load_explicit(&process_cache.bytes, memory_order_relaxed) + capacity > PROCESS_CACHE)
+    room = process_room();
+    if (atomic_load_explicit(&process_cache.bytes, memory_order_relaxed) + capacity > room)
         return false;
     pthread_mutex_lock(&process_cache.lock);
-    if (atomic_load_explicit(&process_cache.bytes, memory_order_relaxed) + capacity <=
-        PROCESS_CACHE) {
+    if (atomic_load_explicit(&process_cache.bytes, memory_order_relaxed) + capacity <= room) {
         block->next = process_cache.lists[block->size_class];
         process_cache.lists[block->size_class] = block;
         atomic_fetch_add_explicit(&process_cache.bytes, capacity, memory_order_relaxed);
@@ -180,9 +214,23 @@ void flue_block_trim(void)
     memcpy(lists, process_cache.lists, sizeof lists);
     memset(process_cache.lists, 0, sizeof lists);
     atomic_store_explicit(&process_cache.bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&process_cache.peak,
+                          atomic_load_explicit(&process_cache.live, memory_order_relaxed),
+                          memory_order_relaxed);
     pthread_mutex_unlock(&process_cache.lock);
     for (size_t i = 0; i < CLASSES; i++)
         list_free(lists[i]);
+}
+
+bool flue_block_idle(void)
+{
+    struct thread_cache *own = &thread_cache;
+    uint32_t activity = atomic_load_explicit(&process_cache.activity, memory_order_relaxed);
+    bool idle = activity == own->seen;
+
+    own->seen = activity;
+    own->busy = false;
+    return idle;
 }
 
 struct flue_block *flue_block_new(struct flue_account *account, size_t capacity)
@@ -192,6 +240,10 @@ struct flue_block *flue_block_new(struct flue_account *account, size_t capacity)
 
     if (index == CLASSES)
         return NULL;
+    if (!thread_cache.busy) {
+        thread_cache.busy = true;
+        atomic_fetch_add_explicit(&process_cache.activity, 1, memory_order_relaxed);
+    }
     block = cache_take(index);
     if (!block) {
         block = malloc(sizeof *block);
@@ -204,6 +256,7 @@ struct flue_block *flue_block_new(struct flue_account *account, size_t capacity)
             return NULL;
         }
     }
+    live_add(class_capacity(index));
     atomic_store_explicit(&block->refs, 1, memory_order_relaxed);
     block->account = account;
     block->charged = block->size = 0;
@@ -245,6 +298,8 @@ static bool grow_block(struct flue_block *block, size_t capacity)
 
         if (moved == MAP_FAILED)
             return false;
+        live_remove(old);
+        live_add(class_capacity(index));
         block->base = moved;
         block->data = block->base + offset;
         block->size_class = index;
@@ -356,6 +411,7 @@ void flue_block_unref(struct flue_block *block)
         return;
     if (block->account && block->charged)
         flue_account_release(block->account, block->charged);
+    live_remove(class_capacity(block->size_class));
     if (!cache_put(block))
         block_free(block);
 }

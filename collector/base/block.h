@@ -2,9 +2,10 @@
  *
  * A block is written by one thread while its reference count is 1 and read-only from the moment it
  * is shared. Reference counts are atomic: any thread may drop the last one. Sizes over 1 MiB come
- * from mmap, so untouched pages cost nothing; freed blocks are kept in a small bounded cache per
- * process (16 MiB; and 256 KiB of small ones a thread), given back to the system by
- * flue_block_trim() when idle: that of the process and of the calling thread.
+ * from mmap, so untouched pages cost nothing; freed blocks are kept in a bounded cache per process
+ * (16 MiB, or up to 64 MiB as long as that and what is in use stay under the most that was in use;
+ * and 256 KiB of small ones a thread), given back to the system by flue_block_trim() when idle:
+ * that of the process and of the calling thread.
  *
  * A block is charged to its account as bytes arrive in it (flue_block_charge), not for its
  * capacity: a length prefix that lies costs address space only.
@@ -51,6 +52,9 @@ void flue_block_recharge(struct flue_block *block, struct flue_account *account)
 struct flue_block *flue_block_ref(struct flue_block *block);
 void flue_block_unref(struct flue_block *block); /* NULL is fine */
 void flue_block_trim(void);
+/* Since the calling thread's last call no thread took a block. Between two of its calls a thread
+ * that asks as often is seen at least once if it takes any all the time. */
+bool flue_block_idle(void);
 
 static inline struct flue_bytes flue_block_bytes(const struct flue_block *block)
 {

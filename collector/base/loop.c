@@ -124,8 +124,10 @@ static void loop_free(struct flue_loop *loop)
 static void on_idle(uv_timer_t *timer)
 {
     const struct flue_loop *loop = timer->loop->data;
+    bool idle = flue_block_idle();
 
-    if (atomic_load_explicit(&loop->bytes_in_flight, memory_order_relaxed) != 0)
+    /* A moment without a request is not idleness: what is given back would be faulted in anew. */
+    if (!idle || atomic_load_explicit(&loop->bytes_in_flight, memory_order_relaxed) != 0)
         return;
     flue_block_trim();
     if (loop->index == 0)

@@ -154,6 +154,50 @@ static void cache_is_bounded(void **state)
     flue_block_trim();
 }
 
+/* Large blocks that were in use together are all kept, so that the next ones find their pages; a
+ * trim forgets how many there were. */
+static void keeps_as_much_as_was_in_use(void **state)
+{
+    struct flue_block *blocks[10];
+    uint8_t *bases[10];
+    unsigned again = 0;
+
+    flue_block_trim();
+    for (unsigned i = 0; i < 10; i++) {
+        assert_non_null(blocks[i] = flue_block_new(NULL, 4u << 20));
+        bases[i] = blocks[i]->base;
+        bases[i][0] = (uint8_t)(i + 1);
+    }
+    for (unsigned i = 0; i < 10; i++)
+        flue_block_unref(blocks[i]);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_non_null(blocks[i] = flue_block_new(NULL, 4u << 20));
+        again += blocks[i]->base[0] == 10 - i; /* fresh pages are zero */
+    }
+    assert_int_equal(again, 10);
+    for (unsigned i = 1; i < 10; i++)
+        flue_block_unref(blocks[i]);
+    flue_block_trim();
+    flue_block_unref(blocks[0]);
+    flue_block_trim();
+}
+
+static void idle_when_no_block_is_taken(void **state)
+{
+    struct flue_block *block;
+
+    (void)flue_block_idle();
+    assert_true(flue_block_idle());
+    block = flue_block_new(NULL, 100);
+    assert_false(flue_block_idle());
+    assert_true(flue_block_idle());
+    flue_block_unref(block);
+    block = flue_block_new(NULL, 100);
+    flue_block_unref(block);
+    assert_false(flue_block_idle());
+    assert_true(flue_block_idle());
+}
+
 static _Atomic(struct flue_block *) mailbox[16];
 
 static void *pass_on(void *arg)
@@ -216,10 +260,16 @@ static void slices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes_hold_what_they_say),  cmocka_unit_test(grows_and_keeps),
-        cmocka_unit_test(room_in_front_is_used_again), cmocka_unit_test(charges),
-        cmocka_unit_test(freed_blocks_come_again),     cmocka_unit_test(cache_is_bounded),
-        cmocka_unit_test(threads_pass_blocks),         cmocka_unit_test(slices),
+        cmocka_unit_test(classes_hold_what_they_say),
+        cmocka_unit_test(grows_and_keeps),
+        cmocka_unit_test(room_in_front_is_used_again),
+        cmocka_unit_test(charges),
+        cmocka_unit_test(freed_blocks_come_again),
+        cmocka_unit_test(cache_is_bounded),
+        cmocka_unit_test(keeps_as_much_as_was_in_use),
+        cmocka_unit_test(idle_when_no_block_is_taken),
+        cmocka_unit_test(threads_pass_blocks),
+        cmocka_unit_test(slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
