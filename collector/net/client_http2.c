@@ -5,6 +5,7 @@
  * call's state, or NULL once the call is over; callbacks look there, never at a pointer of their
  * own. */
 #include "collector/net/client_internal.h"
+#include "collector/net/http2_memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -426,8 +427,8 @@ bool flue_client_http2_begin(struct client_connection *connection)
     if (nghttp2_option_new(&option) != 0)
         return false;
     nghttp2_option_set_no_closed_streams(option, 1);
-    int result =
-        nghttp2_session_client_new2(&connection->session, client->callbacks, connection, option);
+    int result = nghttp2_session_client_new3(&connection->session, client->callbacks, connection,
+                                             option, flue_http2_memory());
     nghttp2_option_del(option);
     if (result != 0)
         return false;

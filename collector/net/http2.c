@@ -10,6 +10,7 @@
 
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
+#include "collector/net/http2_memory.h"
 #include "collector/net/request.h"
 
 #define STREAM_WINDOW     (1024 * 1024)
@@ -612,7 +613,8 @@ bool flue_http2_session_new(struct flue_connection *connection)
     struct session *session = calloc(1, sizeof *session);
     pthread_once(&once, make_callbacks);
     if (!session || !options ||
-        nghttp2_session_server_new2(&session->nghttp2, callbacks, connection, options) != 0) {
+        nghttp2_session_server_new3(&session->nghttp2, callbacks, connection, options,
+                                    flue_http2_memory()) != 0) {
         free(session);
         return false;
     }
