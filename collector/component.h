@@ -51,6 +51,8 @@ struct flue_create {
     struct flue_storage_queue *storage;
     /* RECEIVER: where to push, per signal; NULL when no pipeline of that signal names it. */
     struct flue_consumer *profiles, *traces;
+    /* CONNECTOR: the pipelines of the signal that it gives. */
+    struct flue_consumer *metrics_out;
     /* PROCESSOR: the account and id of its pipeline. */
     struct flue_account *account;
     const char *pipeline;
@@ -71,15 +73,19 @@ struct flue_component {
     enum flue_kind kind;
     const char *name;
     const char *alias; /* deprecated type name, or NULL; accepted with one log line */
-    unsigned signals;  /* enum flue_signal, or'ed; 0 for extensions */
+    unsigned signals; /* enum flue_signal, or'ed; 0 for extensions; of a connector: what it takes */
+    /* CONNECTOR: an exporter (no_queue, send) of pipelines of `signals` whose instance pushes into
+     * pipelines of this signal, among whose receivers it stands. Made after those, started and
+     * stopped (a last push is possible) before their exporters stop. */
+    enum flue_signal gives;
     enum flue_stability stability;
     const char *summary;
     size_t config_size;
     const struct flue_field *fields;
     /* Also for exporters whose work the engine queues and retries: the engine adds the fields
      * sending_queue, retry_on_failure, timeout unless set. */
-    bool no_queue;       /* debug, nop, file: neither queue nor retry keys */
-    bool no_timeout;     /* queue and retry, but no `timeout` key of the engine */
+    bool no_queue;   /* debug, nop, file: neither queue nor retry keys */
+    bool no_timeout; /* queue and retry, but no `timeout` key of the engine */
     /* EXPORTER: with sending_queue.storage all items are sent on one loop, whichever received them
      * (roll-up of many items into one object). Without storage items stay on their loops. */
     bool single_loop;

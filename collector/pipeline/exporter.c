@@ -111,6 +111,11 @@ static double read_sent_spans(void *arg)
     return read_sent(arg, FLUE_TRACES);
 }
 
+static double read_sent_points(void *arg)
+{
+    return read_sent(arg, FLUE_METRICS);
+}
+
 static double read_queue_size(void *arg)
 {
     const struct flue_exporter *exporter = arg;
@@ -139,10 +144,12 @@ static void make_metrics(struct flue_exporter *exporter)
 {
     const struct flue_queue_config *queue = &exporter->settings.sending_queue;
     const struct flue_label own[] = {{"exporter", exporter->id}, {NULL, NULL}};
-    const struct flue_label typed[] = {
-        {"exporter", exporter->id},
-        {"data_type", exporter->signals == FLUE_TRACES ? "traces" : "profiles"},
-        {NULL, NULL}};
+    const struct flue_label typed[] = {{"exporter", exporter->id},
+                                       {"data_type", exporter->signals == FLUE_TRACES ? "traces"
+                                                     : exporter->signals == FLUE_METRICS
+                                                         ? "metrics"
+                                                         : "profiles"},
+                                       {NULL, NULL}};
     static const double sizes[] = {10,   25,    50,    75,    100,   250,   500,  750,
                                    1000, 2000,  3000,  4000,  5000,  6000,  7000, 8000,
                                    9000, 10000, 20000, 30000, 50000, 100000};
@@ -168,6 +175,17 @@ static void make_metrics(struct flue_exporter *exporter)
         exporter->enqueue_failed[1] =
             flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_spans",
                         "spans that found no room in the queue", own);
+    }
+    if (exporter->signals & FLUE_METRICS) {
+        flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_metric_points",
+                             "metric points that the destination has taken", own, read_sent_points,
+                             exporter);
+        exporter->send_failed[2] =
+            flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_metric_points",
+                        "metric points whose sending failed for good", own);
+        exporter->enqueue_failed[2] =
+            flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_metric_points",
+                        "metric points that found no room in the queue", own);
     }
     exporter->retried = flue_metric(metrics, FLUE_COUNTER, "exporter_retried_requests",
                                     "attempts after the first", own);

@@ -147,7 +147,7 @@ struct flue_exporter {
     struct flue_exporter_loop *at; /* one per loop */
     struct flue_loops *loops;
     unsigned signals;                                       /* or'ed */
-    struct flue_metric *send_failed[2], *enqueue_failed[2]; /* by flue_signal_row */
+    struct flue_metric *send_failed[3], *enqueue_failed[3]; /* by flue_signal_row */
     struct flue_metric *retried, *capacity;
     struct flue_histogram *batch_size;
     struct flue_bytes *partition_keys; /* lower-case */
@@ -175,7 +175,7 @@ struct flue_exporter {
 /* exporter.c */
 static inline unsigned flue_signal_row(enum flue_signal signal)
 {
-    return signal == FLUE_TRACES;
+    return signal == FLUE_TRACES ? 1 : signal == FLUE_METRICS ? 2 : 0;
 }
 struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *pipeline,
                                     enum flue_signal signal, struct flue_account *account);

@@ -127,11 +127,13 @@ static bool make_stage(struct flue_pipeline *pipeline, const struct flue_stage_s
     if (!stage->id || !stage->counts)
         return false;
     memset(stage->counts, 0, size);
-    const struct flue_label labels[] = {
-        {"processor", stage->id},
-        {"pipeline", pipeline->id},
-        {"otel_signal", pipeline->signal == FLUE_TRACES ? "traces" : "profiles"},
-        {NULL, NULL}};
+    const struct flue_label labels[] = {{"processor", stage->id},
+                                        {"pipeline", pipeline->id},
+                                        {"otel_signal", pipeline->signal == FLUE_TRACES ? "traces"
+                                                        : pipeline->signal == FLUE_METRICS
+                                                            ? "metrics"
+                                                            : "profiles"},
+                                        {NULL, NULL}};
     if (metrics) {
         flue_metric_callback(metrics, FLUE_COUNTER, "processor_incoming_items",
                              "samples that came to the processor", labels, read_incoming, stage);

@@ -595,9 +595,11 @@ enum flue_code flue_durable_start(struct flue_exporter *exporter, struct flue_er
     if (code != FLUE_OK)
         return code;
     flue_storage_recovered(exporter->log, &lag);
-    exporter->recovered =
-        flue_branch_new(exporter, "recovered",
-                        exporter->signals == FLUE_TRACES ? FLUE_TRACES : FLUE_PROFILES, account);
+    exporter->recovered = flue_branch_new(exporter, "recovered",
+                                          exporter->signals & FLUE_PROFILES ? FLUE_PROFILES
+                                          : exporter->signals & FLUE_TRACES ? FLUE_TRACES
+                                                                            : FLUE_METRICS,
+                                          account);
     if (!exporter->recovered)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for exporter %s", exporter->id);
     flue_ledger_add(&exporter->recovered->ledger, 0, FLUE_ROW_RECOVERED, &lag.counts);

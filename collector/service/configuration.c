@@ -157,8 +157,6 @@ static void read_section(struct flue_configuration *c,
             flue_arena_zalloc(&c->arena, 1, component->config_size ? component->config_size : 1);
         if (!part->path)
             part->path = item->key;
-        if (kind == FLUE_CONNECTOR)
-            flue_mistake_at(&c->check, item->position, "connectors are not in this version");
         bind_part(c, part);
     }
 }

@@ -26,6 +26,7 @@ struct flue_part {
     struct flue_exporter_fields engine_fields;
     unsigned signals; /* of the pipelines that name it, or'ed; 0: nobody does */
     bool in_use;      /* also: an extension that service.extensions names */
+    bool fed, feeds;  /* CONNECTOR: some pipeline exports to it; receives from it */
 };
 
 struct flue_part_list {

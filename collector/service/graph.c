@@ -158,27 +158,7 @@ static enum flue_code make_pipeline(struct flue_service *service, size_t index,
     return flue_pipeline_new(&spec, &service->pipelines[index], error);
 }
 
-static enum flue_code make_pipelines(struct flue_service *service, struct flue_error *error)
-{
-    const struct flue_configuration *c = service->configuration;
-    int64_t hard = atomic_load(&service->budget.hard);
-    int64_t share = c->pipeline_count == 1 ? SOFT_SHARE_ALONE : SOFT_SHARE_SEVERAL;
-    service->accounts =
-        flue_arena_zalloc(&service->arena, c->pipeline_count, sizeof *service->accounts);
-    service->pipelines = flue_arena_zalloc(&service->arena, c->pipeline_count, sizeof(void *));
-    if (!service->accounts || !service->pipelines)
-        return flue_fail(error, FLUE_NO_MEMORY, "no memory for the pipelines");
-    for (size_t i = 0; i < c->pipeline_count; i++) {
-        flue_account_init(&service->accounts[i], &service->budget, c->pipelines[i].id,
-                          hard / 100 * share);
-        enum flue_code code = make_pipeline(service, i, error);
-        if (code)
-            return code;
-    }
-    return FLUE_OK;
-}
-
-/* All pipelines of one signal that name this receiver; NULL where none does. */
+/* All pipelines of one signal that name this receiver or connector; NULL where none does. */
 static enum flue_code make_consumer(struct flue_service *service, struct flue_running *running,
                                     enum flue_signal signal, struct flue_consumer **out,
                                     struct flue_error *error)
@@ -197,6 +177,57 @@ static enum flue_code make_consumer(struct flue_service *service, struct flue_ru
     *out = named ? flue_consumer_new(named, count) : NULL;
     return *out ? FLUE_OK
                 : flue_fail(error, FLUE_NO_MEMORY, "no memory for %s", running->part->path);
+}
+
+/* Exporters of pipelines, whose instance has a consumer. */
+static enum flue_code make_connectors(struct flue_service *service, struct flue_error *error)
+{
+    const struct flue_configuration *c = service->configuration;
+    enum flue_code code = FLUE_OK;
+    for (size_t i = 0; i < c->part_count && !code; i++) {
+        const struct flue_part *part = &c->parts[i];
+        struct flue_running *running = &service->running[i];
+        if (part->kind != FLUE_CONNECTOR || !part->in_use)
+            continue;
+        running->part = part;
+        running->create = create_for(service, part);
+        code = make_consumer(service, running, part->component->gives, &running->metrics, error);
+        running->create.metrics_out = running->metrics;
+        if (!code)
+            code = make_exporter(service, running, error);
+    }
+    return code;
+}
+
+static enum flue_code make_pipelines_of(struct flue_service *service, bool metrics,
+                                        struct flue_error *error)
+{
+    const struct flue_configuration *c = service->configuration;
+    enum flue_code code = FLUE_OK;
+    for (size_t i = 0; i < c->pipeline_count && !code; i++)
+        if ((c->pipelines[i].signal == FLUE_METRICS) == metrics)
+            code = make_pipeline(service, i, error);
+    return code;
+}
+
+static enum flue_code make_pipelines(struct flue_service *service, struct flue_error *error)
+{
+    const struct flue_configuration *c = service->configuration;
+    int64_t hard = atomic_load(&service->budget.hard);
+    int64_t share = c->pipeline_count == 1 ? SOFT_SHARE_ALONE : SOFT_SHARE_SEVERAL;
+    service->accounts =
+        flue_arena_zalloc(&service->arena, c->pipeline_count, sizeof *service->accounts);
+    service->pipelines = flue_arena_zalloc(&service->arena, c->pipeline_count, sizeof(void *));
+    if (!service->accounts || !service->pipelines)
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for the pipelines");
+    for (size_t i = 0; i < c->pipeline_count; i++)
+        flue_account_init(&service->accounts[i], &service->budget, c->pipelines[i].id,
+                          hard / 100 * share);
+    /* Connectors stand between: what they push into is there first, then what exports to them. */
+    enum flue_code code = make_pipelines_of(service, true, error);
+    if (!code)
+        code = make_connectors(service, error);
+    return code ? code : make_pipelines_of(service, false, error);
 }
 
 static enum flue_code make_receivers(struct flue_service *service, struct flue_error *error)
@@ -276,7 +307,7 @@ static void destroy_instances(struct flue_service *service, enum flue_kind kind)
         struct flue_running *running = &service->running[i];
         if (!running->part || running->part->kind != kind)
             continue;
-        if (kind == FLUE_EXPORTER)
+        if (kind == FLUE_EXPORTER || kind == FLUE_CONNECTOR)
             flue_exporter_destroy(running->exporter);
         else if (running->instance)
             flue_component_destroy(running->part->component, running->instance);
@@ -291,7 +322,9 @@ void flue_graph_destroy(struct flue_service *service)
     if (!service->running)
         return;
     destroy_instances(service, FLUE_RECEIVER);
+    destroy_instances(service, FLUE_CONNECTOR);
     for (size_t i = 0; i < c->part_count; i++) {
+        flue_consumer_destroy(service->running[i].metrics);
         flue_consumer_destroy(service->running[i].profiles);
         flue_consumer_destroy(service->running[i].traces);
     }

@@ -14,6 +14,7 @@ struct flue_running {
     void *instance; /* RECEIVER, EXTENSION: ours; EXPORTER: the flue_exporter's */
     struct flue_exporter *exporter;
     struct flue_consumer *profiles, *traces; /* RECEIVER: NULL where no pipeline names it */
+    struct flue_consumer *metrics;           /* CONNECTOR */
     struct flue_create create;
     bool started;
 };

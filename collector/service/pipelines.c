@@ -53,6 +53,9 @@ static void resolve(struct flue_configuration *c, enum flue_kind kind, const cha
         struct flue_position where = item_position(block, key, i, at);
         struct flue_nearest nearest = {.word = id};
         struct flue_part *part = part_of(c, kind, id, &nearest);
+        if (!part && (kind == FLUE_RECEIVER || kind == FLUE_EXPORTER))
+            part = part_of(c, FLUE_CONNECTOR, id, &nearest);
+        bool connector = part && part->kind == FLUE_CONNECTOR;
         char shown[96], takes[32], given[32];
         flue_printable(flue_bytes_of(id), shown, sizeof shown);
         if (!part) {
@@ -69,9 +72,20 @@ static void resolve(struct flue_configuration *c, enum flue_kind kind, const cha
                             flue_kind_name(kind), shown);
             continue;
         }
+        if (connector && kind == FLUE_RECEIVER) {
+            if (part->component && signal && part->component->gives != signal)
+                flue_mistake_at(&c->check, where,
+                                "%s: the connector \"%s\" does not give %s, only %s", path, shown,
+                                flue_signals_text(signal, given),
+                                flue_signals_text(part->component->gives, takes));
+            part->feeds = part->in_use = true;
+            out->items[out->count++] = part;
+            continue;
+        }
+        part->fed |= connector;
         if (signal && part->component && !(part->component->signals & signal))
             flue_mistake_at(&c->check, where, "%s: the %s \"%s\" does not take %s, only %s", path,
-                            flue_kind_name(kind), shown, flue_signals_text(signal, given),
+                            flue_kind_name(part->kind), shown, flue_signals_text(signal, given),
                             flue_signals_text(part->component->signals, takes));
         part->signals |= signal;
         part->in_use = true;
@@ -91,19 +105,19 @@ static enum flue_signal signal_of(struct flue_configuration *c, const struct flu
         return FLUE_PROFILES;
     if (type && strcmp(type, "traces") == 0 && named)
         return FLUE_TRACES;
-    static const char *const others[] = {"metrics", "logs"};
-    for (size_t i = 0; type && i < sizeof others / sizeof others[0]; i++) {
-        if (strcmp(type, others[i]) == 0) {
-            flue_mistake_at(
-                &c->check, entry->position,
-                "service.pipelines: \"%s\": this version carries profiles and traces, not %s",
-                shown, type);
-            return 0;
-        }
+    if (type && strcmp(type, "metrics") == 0 && named)
+        return FLUE_METRICS;
+    if (type && strcmp(type, "logs") == 0) {
+        flue_mistake_at(&c->check, entry->position,
+                        "service.pipelines: \"%s\": profiles, traces and metrics of connectors are "
+                        "carried, not logs",
+                        shown);
+        return 0;
     }
     struct flue_nearest nearest = {.word = type ? type : ""};
     flue_nearest_offer(&nearest, "profiles");
     flue_nearest_offer(&nearest, "traces");
+    flue_nearest_offer(&nearest, "metrics");
     flue_mistake_at(&c->check, entry->position,
                     "service.pipelines: \"%s\" is no pipeline: write profiles, traces, "
                     "profiles/NAME or traces/NAME%s",
@@ -159,6 +173,20 @@ static void check_storage(struct flue_configuration *c, const struct flue_part *
                         part->path, shown);
 }
 
+/* One that is only fed, or only feeds, would swallow or never give anything. */
+static void check_connectors(struct flue_configuration *c)
+{
+    for (size_t i = 0; i < c->part_count; i++) {
+        const struct flue_part *part = &c->parts[i];
+        if (part->kind == FLUE_CONNECTOR && part->fed != part->feeds)
+            flue_mistake_at(&c->check, part->at,
+                            part->fed
+                                ? "%s stands among exporters, but among no pipeline's receivers"
+                                : "%s stands among receivers, but among no pipeline's exporters",
+                            part->path ? part->path : part->id);
+    }
+}
+
 static void warn_unused(struct flue_configuration *c)
 {
     for (size_t i = 0; i < c->part_count; i++) {
@@ -205,5 +233,6 @@ void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node
         for (size_t i = 0; c->pipelines && i < pipelines->count; i++)
             read_pipeline(c, &pipelines->entries[i]);
     }
+    check_connectors(c);
     warn_unused(c);
 }

@@ -87,7 +87,7 @@ static enum flue_code start_instances(struct flue_service *service, enum flue_ki
         if (!running->part || running->part->kind != kind)
             continue;
         enum flue_code code = FLUE_OK;
-        if (kind == FLUE_EXPORTER)
+        if (kind == FLUE_EXPORTER || kind == FLUE_CONNECTOR)
             code = flue_exporter_start(running->exporter, error);
         else if (running->part->component->start)
             code = running->part->component->start(running->instance, error);
@@ -102,6 +102,8 @@ enum flue_code flue_service_start(struct flue_service *service, struct flue_erro
 {
     const struct flue_configuration *c = service->configuration;
     enum flue_code code = start_instances(service, FLUE_EXPORTER, error);
+    if (!code)
+        code = start_instances(service, FLUE_CONNECTOR, error);
     for (size_t i = 0; !code && i < c->pipeline_count; i++)
         code = flue_pipeline_start(service->pipelines[i], error);
     if (!code)
@@ -191,6 +193,27 @@ static bool pipelines_stopped(struct flue_service *service)
     return all;
 }
 
+static bool is_connector(const struct flue_running *running)
+{
+    return running->part && running->part->kind == FLUE_CONNECTOR;
+}
+
+static void stop_exporters(struct flue_service *service, bool connectors, uint64_t deadline_ns)
+{
+    for (size_t i = 0; i < service->configuration->part_count; i++)
+        if (service->running[i].exporter && is_connector(&service->running[i]) == connectors)
+            flue_exporter_stop(service->running[i].exporter, deadline_ns);
+}
+
+static bool connectors_stopped(struct flue_service *service)
+{
+    bool all = true;
+    for (size_t i = 0; i < service->configuration->part_count; i++)
+        if (service->running[i].exporter && is_connector(&service->running[i]))
+            all &= flue_exporter_stopped(service->running[i].exporter);
+    return all;
+}
+
 static bool exporters_stopped(struct flue_service *service)
 {
     bool all = true;
@@ -256,9 +279,11 @@ void flue_service_stop(struct flue_service *service, bool (*hurry)(void *arg), v
     wait_until(&wait, pipelines_stopped, deadline);
     if (wait.hurried)
         deadline = flue_monotonic_ns();
-    for (size_t i = 0; i < service->configuration->part_count; i++)
-        if (service->running[i].exporter)
-            flue_exporter_stop(service->running[i].exporter, deadline);
+    stop_exporters(service, true, deadline); /* what they hold goes to the others */
+    wait_until(&wait, connectors_stopped, deadline);
+    if (wait.hurried)
+        deadline = flue_monotonic_ns();
+    stop_exporters(service, false, deadline);
     bool in_time = wait_until(&wait, exporters_stopped, deadline);
     if (!in_time && !wait.hurried)
         wait_until(&wait, exporters_stopped, flue_monotonic_ns() + CANCEL_TIME_NS);

@@ -141,7 +141,7 @@ static void debug_destroy(void *instance)
 const struct flue_component flue_exporter_debug = {
     .kind = FLUE_EXPORTER,
     .name = "debug",
-    .signals = FLUE_PROFILES | FLUE_TRACES,
+    .signals = FLUE_PROFILES | FLUE_TRACES | FLUE_METRICS,
     .stability = FLUE_BETA,
     .summary = "says on the log what arrives",
     .config_size = sizeof(struct debug_config),

@@ -24,7 +24,7 @@ static void nop_destroy(void *instance)
 const struct flue_component flue_exporter_nop = {
     .kind = FLUE_EXPORTER,
     .name = "nop",
-    .signals = FLUE_PROFILES | FLUE_TRACES,
+    .signals = FLUE_PROFILES | FLUE_TRACES | FLUE_METRICS,
     .stability = FLUE_BETA,
     .summary = "takes everything and keeps nothing",
     .fields = nop_fields,

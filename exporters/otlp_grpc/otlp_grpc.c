@@ -88,6 +88,9 @@ static void request(struct flue_client_item *item)
 {
     if (item->payload->signal == FLUE_TRACES)
         item->call.path = FLUE_BYTES("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+    else if (item->payload->signal == FLUE_METRICS)
+        item->call.path =
+            FLUE_BYTES("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
     flue_client_grpc_deadline(&item->call, &((struct otlp_item *)(void *)item)->request);
 }
 
@@ -146,7 +149,7 @@ const struct flue_component flue_exporter_otlp_grpc = {
     .kind = FLUE_EXPORTER,
     .name = "otlp_grpc",
     .alias = "otlp",
-    .signals = FLUE_PROFILES | FLUE_TRACES,
+    .signals = FLUE_PROFILES | FLUE_TRACES | FLUE_METRICS,
     .stability = FLUE_BETA,
     .summary = "sends to the next OTLP hop over gRPC",
     .config_size = sizeof(struct otlp_grpc_config),

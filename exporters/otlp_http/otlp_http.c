@@ -12,8 +12,13 @@
 #include "proto/wire/reader.h"
 
 /* What is sent where: every signal has its path and may have its own server. */
-enum { PROFILES, TRACES, WAYS };
-static const char *const paths[WAYS] = {"/v1development/profiles", "/v1/traces"};
+enum { PROFILES, TRACES, METRICS, WAYS };
+static const struct {
+    enum flue_signal signal;
+    const char *path, *key;
+} ways[WAYS] = {{FLUE_PROFILES, "/v1development/profiles", "profiles_endpoint"},
+                {FLUE_TRACES, "/v1/traces", "traces_endpoint"},
+                {FLUE_METRICS, "/v1/metrics", "metrics_endpoint"}};
 
 struct otlp_http_config {
     const char *endpoint, *profiles_endpoint;
@@ -39,18 +44,20 @@ static const enum flue_coding codings[] = {FLUE_GZIP,   FLUE_ZLIB,          FLUE
                                            FLUE_LZ4,    FLUE_IDENTITY,      FLUE_IDENTITY};
 
 static const struct flue_field otlp_http_fields[] = {
-    FLUE_STRING(struct otlp_http_config, endpoint,
-                .help = "base URL; /v1development/profiles or /v1/traces is put behind it"),
+    FLUE_STRING(
+        struct otlp_http_config, endpoint,
+        .help = "base URL; /v1development/profiles, /v1/traces or /v1/metrics is put behind it"),
     FLUE_STRING(struct otlp_http_config, profiles_endpoint,
                 .help = "full URL for profiles, instead of endpoint"),
     FLUE_STRING(struct otlp_http_config, traces_endpoint,
                 .help = "full URL for traces, instead of endpoint"),
-    FLUE_STRING(struct otlp_http_config, metrics_endpoint, .help = "full URL for metrics"),
+    FLUE_STRING(struct otlp_http_config, metrics_endpoint,
+                .help = "full URL for metrics, instead of endpoint"),
     FLUE_STRING(struct otlp_http_config, logs_endpoint, .help = "accepted; no logs pass here"),
     FLUE_BLOCK(struct otlp_http_config, tls, struct flue_tls_client_config, flue_tls_client_fields,
                .help = "for https endpoints"),
     FLUE_ENUM(struct otlp_http_config, encoding, .choices = encodings, .def = "proto",
-              .help = "protobuf, or OTLP's JSON"),
+              .help = "protobuf, or OTLP's JSON; metrics are always protobuf"),
     FLUE_ENUM(struct otlp_http_config, compression, .choices = compressions, .def = "gzip",
               .help = "of the bodies sent"),
     FLUE_BLOCK(struct otlp_http_config, compression_params, struct flue_client_compression,
@@ -125,9 +132,11 @@ static void otlp_http_check(const void *bound, struct flue_check *check)
             flue_check_fail(check, urls[i].key, "%s", error.text);
     if (!(config->endpoint && *config->endpoint) &&
         !(config->profiles_endpoint && *config->profiles_endpoint) &&
-        !(config->traces_endpoint && *config->traces_endpoint))
+        !(config->traces_endpoint && *config->traces_endpoint) &&
+        !(config->metrics_endpoint && *config->metrics_endpoint))
         flue_check_fail(check, "",
-                        "one of endpoint, profiles_endpoint and traces_endpoint is required");
+                        "one of endpoint, profiles_endpoint, traces_endpoint and metrics_endpoint "
+                        "is required");
     flue_tls_check(&config->tls.common, "tls", check);
     flue_client_compression_check(&config->compression_params, codings[config->compression],
                                   compressions[config->compression], check);
@@ -257,12 +266,14 @@ static enum flue_code set_path(struct otlp_http *self, unsigned index, struct fl
 {
     const struct otlp_http_config *config = self->config;
     struct otlp_way *way = &self->ways[index];
-    const char *stated = index == TRACES ? config->traces_endpoint : config->profiles_endpoint;
+    const char *stated = index == TRACES    ? config->traces_endpoint
+                         : index == METRICS ? config->metrics_endpoint
+                                            : config->profiles_endpoint;
     bool own = stated && *stated;
     way->endpoint = own ? stated : config->endpoint;
     if (!way->endpoint || !*way->endpoint)
         return flue_fail(error, FLUE_INVALID, "one of endpoint and %s is required",
-                         index == TRACES ? "traces_endpoint" : "profiles_endpoint");
+                         ways[index].key);
     struct flue_bytes path = flue_client_endpoint_path(way->endpoint), query = {0};
     size_t mark = flue_bytes_find(path, '?');
     if (mark != SIZE_MAX) {
@@ -273,7 +284,7 @@ static enum flue_code set_path(struct otlp_http *self, unsigned index, struct fl
         while (path.size && path.data[path.size - 1] == '/')
             path.size--;
     const char *text = flue_arena_printf(arena, "%.*s%s%.*s", FLUE_PRI(path),
-                                         !own             ? paths[index]
+                                         !own             ? ways[index].path
                                          : path.size == 0 ? "/"
                                                           : "",
                                          FLUE_PRI(query));
@@ -321,7 +332,16 @@ static enum flue_code otlp_http_create(const struct flue_create *create, void **
                                    &sender.header_count, error);
     for (unsigned i = 0; !code && i < WAYS; i++) {
         self->ways[i].sender = sender;
-        if (i == PROFILES ? create->signals != FLUE_TRACES : create->signals & FLUE_TRACES)
+        if (i == METRICS && json) {
+            own[0].value = FLUE_BYTES("application/x-protobuf");
+            self->ways[i].sender.encode = NULL;
+            code = flue_client_headers(&config->headers, own, count, create->arena,
+                                       &self->ways[i].sender.headers,
+                                       &self->ways[i].sender.header_count, error);
+        }
+        if (code)
+            break;
+        if (create->signals ? create->signals & ways[i].signal : i == PROFILES)
             code = set_path(self, i, create->arena, error);
     }
     return code;
@@ -365,7 +385,8 @@ static enum flue_code otlp_http_start(void *instance, struct flue_error *error)
 static void otlp_http_send(void *instance, struct flue_send *send)
 {
     struct otlp_http *self = instance;
-    unsigned way = send->batch->payload->signal == FLUE_TRACES ? TRACES : PROFILES;
+    enum flue_signal signal = send->batch->payload->signal;
+    unsigned way = signal == FLUE_METRICS ? METRICS : signal == FLUE_TRACES ? TRACES : PROFILES;
     flue_client_sender_send(&self->ways[way].sender, send);
 }
 
@@ -373,7 +394,7 @@ const struct flue_component flue_exporter_otlp_http = {
     .kind = FLUE_EXPORTER,
     .name = "otlp_http",
     .alias = "otlphttp",
-    .signals = FLUE_PROFILES | FLUE_TRACES,
+    .signals = FLUE_PROFILES | FLUE_TRACES | FLUE_METRICS,
     .stability = FLUE_BETA,
     .summary = "sends to the next OTLP hop over HTTP",
     .config_size = sizeof(struct otlp_http_config),

@@ -1,5 +1,6 @@
 /* decode.c: by the readers that receivers use: what comes from a disk is checked like the rest. */
 #include "proto/convert/decode.h"
+#include "proto/otlp/metric_payload.h"
 #include "proto/otlp/otlp.h"
 #include "proto/otlp/trace.h"
 #include "proto/pprof/pprof.h"
@@ -15,6 +16,8 @@ enum flue_code flue_decode(enum flue_form form, enum flue_signal signal, struct 
     *out = NULL;
     if (signal == FLUE_TRACES && form == FLUE_FORM_OTLP)
         return flue_trace_read(body, out, &trace, error);
+    if (signal == FLUE_METRICS && form == FLUE_FORM_OTLP)
+        return flue_metric_payload_read(body, out, NULL, error);
     if (signal != FLUE_PROFILES || (form != FLUE_FORM_OTLP && form != FLUE_FORM_PPROF)) {
         flue_block_unref(body);
         return flue_fail(error, FLUE_INVALID, "no form of payload that is known: %d of signal %d",
