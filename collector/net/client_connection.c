@@ -273,9 +273,9 @@ void flue_client_connection_close(struct client_connection *connection)
     connection->address->connections--;
     flue_client_address_unref(connection->address);
     connection->address = NULL;
-    uv_poll_stop(&connection->poll);
-    close(connection->fd);
+    /* Before the descriptor's number can be another's: closing the handle looks at it again. */
     uv_close((uv_handle_t *)&connection->poll, on_closed);
+    close(connection->fd);
 }
 
 void flue_client_connection_fail(struct client_connection *connection, const char *format, ...)
