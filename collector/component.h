@@ -78,6 +78,9 @@ struct flue_component {
      * pipelines of this signal, among whose receivers it stands. Made after those, started and
      * stopped (a last push is possible) before their exporters stop. */
     enum flue_signal gives;
+    /* PROCESSOR: signals without which it can do nothing for the others: an id that no pipeline of
+     * theirs names is a warning. 0: each stands for itself. */
+    unsigned needs;
     enum flue_stability stability;
     const char *summary;
     size_t config_size;

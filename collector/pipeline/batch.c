@@ -1,5 +1,5 @@
 /* batch.c: reference counts, and copy on write. */
-#include "collector/pipeline/batch.h"
+#include "collector/pipeline/hold.h"
 #include <stdlib.h>
 
 struct flue_batch *flue_batch_new(struct flue_payload *payload, struct flue_origin *origin,
@@ -15,6 +15,7 @@ struct flue_batch *flue_batch_new(struct flue_payload *payload, struct flue_orig
     batch->origin = origin ? flue_origin_ref(origin) : NULL;
     batch->counts = counts;
     batch->account = account;
+    batch->hold = NULL;
     return batch;
 }
 
@@ -30,6 +31,7 @@ void flue_batch_unref(struct flue_batch *batch)
         return;
     flue_payload_unref(batch->payload);
     flue_origin_unref(batch->origin);
+    flue_hold_unref(batch->hold);
     free(batch);
 }
 
@@ -45,6 +47,8 @@ struct flue_batch *flue_batch_writable(struct flue_batch *batch, struct flue_err
         copy = flue_batch_new(clone, batch->origin, batch->counts, batch->account);
         if (!copy)
             (void)flue_fail(error, FLUE_NO_MEMORY, "no memory for a copy of a batch");
+        else
+            copy->hold = flue_hold_ref(batch->hold);
     }
     flue_batch_unref(batch);
     return copy;

@@ -16,6 +16,7 @@ struct flue_batch {
     struct flue_origin *origin;   /* owned reference */
     struct flue_counts counts;    /* as received, in this batch */
     struct flue_account *account; /* whose memory it is */
+    struct flue_hold *hold;       /* hold.h: owned reference; NULL: may be sent at once */
 };
 
 /* Takes the payload's reference (also on failure); refs the origin. */

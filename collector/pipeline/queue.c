@@ -8,6 +8,7 @@
  */
 #include "collector/pipeline/item.h"
 #include "collector/base/clock.h"
+#include "collector/pipeline/hold.h"
 
 #define FULL_RETRY_MS 1000 /* what a sender is told when a queue is full */
 
@@ -232,12 +233,52 @@ void flue_queue_ready(struct flue_item *item, bool front)
         flue_item_list_append(&item->at->ready, item);
 }
 
+static void line_up(struct flue_item *item);
+
+/* Asks again whether a held item may go; `last`: it must. */
+static void ask(struct flue_timer *timer)
+{
+    struct flue_item *item =
+        (struct flue_item *)((char *)timer - offsetof(struct flue_item, timer));
+    struct flue_hold *hold = item->send.batch->hold;
+    struct flue_exporter_loop *at = item->at;
+    uint64_t now = flue_monotonic_ns(), next = now + hold->every_ns;
+    bool last = at->draining || at->expired || now >= hold->until_ns;
+
+    if (!hold->ripe(hold, &item->send.batch, last) && !last) {
+        flue_timer_arm(at->loop, timer, next < hold->until_ns ? next : hold->until_ns);
+        return;
+    }
+    flue_item_unlist(item);
+    line_up(item);
+}
+
+/* Among those that wait for their time; flue_attempt_hurry lets go of it when the exporter drains.
+ */
+static void hold(struct flue_item *item)
+{
+    item->state = FLUE_ITEM_BACKOFF;
+    flue_item_list_append(&item->at->running, item);
+    item->timer.fire = ask;
+    flue_timer_arm(item->at->loop, &item->timer, 1);
+}
+
 void flue_queue_enter(struct flue_item *item)
 {
     struct flue_exporter_loop *at = item->at;
 
     item->in_line = true;
     flue_own_add(&at->queued_items, 1);
+    if (item->send.batch->hold && !item->delivery && !at->draining && !at->expired)
+        hold(item);
+    else
+        line_up(item);
+}
+
+static void line_up(struct flue_item *item)
+{
+    struct flue_exporter_loop *at = item->at;
+
     if (at->exporter->settings.sending_queue.batch && !at->expired) {
         flue_batcher_add(item);
         if (at->draining)

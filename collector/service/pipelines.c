@@ -200,6 +200,23 @@ static void warn_unused(struct flue_configuration *c)
     }
 }
 
+/* Two signals that are to meet must pass the same instance. */
+static void warn_apart(struct flue_configuration *c)
+{
+    for (size_t i = 0; i < c->part_count; i++) {
+        const struct flue_part *part = &c->parts[i];
+        unsigned needs = part->component ? part->component->needs : 0;
+        char has[32], missing[32];
+        if (part->in_use && needs & ~part->signals)
+            flue_warning_at(&c->check, part->at,
+                            "%s stands in pipelines of %s alone and finds no %s: name the same id "
+                            "in a pipeline of these, and bring both to the same instance (sidecar, "
+                            "agent, or loadbalancing by service)",
+                            part->path, flue_signals_text(part->signals, has),
+                            flue_signals_text(needs & ~part->signals, missing));
+    }
+}
+
 void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node *service)
 {
     struct flue_position at = service ? service->position : c->root->position;
@@ -235,4 +252,5 @@ void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node
     }
     check_connectors(c);
     warn_unused(c);
+    warn_apart(c);
 }

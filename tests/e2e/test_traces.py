@@ -257,3 +257,129 @@ def test_a_signal_without_a_pipeline_is_not_served(flue, sink):
             channel.unary_unary("/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
                                 request_serializer=bytes)(b"", timeout=10)
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+# ---- span_links ---------------------------------------------------------------------------------
+
+
+def linking(flue, sink, window="30s", max_bytes="64MiB", profiles=True):
+    from harness import free_port as port
+    grpc_port, http_port, push_port = port(), port(), port()
+    running = flue(f"""
+receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: "127.0.0.1:{grpc_port}"}}
+      http: {{endpoint: "127.0.0.1:{http_port}"}}
+processors:
+  span_links: {{window: {window}, max_bytes: {max_bytes}, service_names: {{packager-old: packager}}}}
+exporters:
+  otlp_grpc: {{endpoint: "127.0.0.1:{sink.port}", tls: {{insecure: true}}}}
+  nop: {{}}
+service:
+  pipelines:
+    traces: {{receivers: [otlp], processors: [span_links], exporters: [otlp_grpc]}}
+    {"profiles: {receivers: [otlp], processors: [span_links], exporters: [nop]}" if profiles else ""}
+""")
+    running.grpc_port, running.http_port = grpc_port, http_port
+    return running
+
+
+def trace(ids, service_name="packager-old", attribute=None):
+    request = service.ExportTraceServiceRequest()
+    resource = request.resource_spans.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = service_name
+    scope = resource.scope_spans.add()
+    for i, span_id in enumerate(ids):
+        span = scope.spans.add(trace_id=b"T" * 16, span_id=span_id, name=f"span {i}")
+        if attribute is not None and i == attribute:
+            span.attributes.add(key="pyroscope.profile.id").value.string_value = span_id.hex()
+    return request
+
+
+def profile(labels):
+    """An OTLP profile with a sample for each {key: value}."""
+    from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as profiles
+    request = profiles.ExportProfilesServiceRequest()
+    d = request.dictionary
+    for table in (d.mapping_table, d.location_table, d.function_table, d.link_table, d.attribute_table, d.stack_table):
+        table.add()
+    d.string_table.append("")
+    text = lambda s: (d.string_table.append(s), len(d.string_table) - 1)[1]
+    p = request.resource_profiles.add().scope_profiles.add().profiles.add(time_unix_nano=1, duration_nano=1)
+    p.sample_type.type_strindex, p.sample_type.unit_strindex = text("cpu"), text("nanoseconds")
+    for sample in labels:
+        indices = []
+        for key, value in sample.items():
+            row = d.attribute_table.add(key_strindex=text(key))
+            if isinstance(value, int):
+                row.value.int_value = value
+            else:
+                row.value.string_value = value
+            indices.append(len(d.attribute_table) - 1)
+        p.samples.add(attribute_indices=indices, values=[1])
+    return request.SerializeToString()
+
+
+def marks(span):
+    return [a.value.string_value for a in span.attributes if a.key == "pyroscope.profile.id"]
+
+
+def test_spans_wait_for_their_profile(flue, sink):
+    running = linking(flue, sink)
+    ids = [b"\x00\x00\x00\x00\x00\x00\x12\x34", b"\xf0\x00\x00\x00\x00\x00\x00\x01"]
+    export(running.grpc_port, trace(ids).SerializeToString())
+    assert running.total("otelcol_span_links_held_spans") == 2
+    assert not sink.spans()
+    body = profile([{"span_id": ids[0].hex()}, {"span id": int.from_bytes(ids[1], "big", signed=True)}])
+    assert post(running.http_port, body, path="/v1development/profiles").status_code == 200
+    wait_for(lambda: len(sink.spans()) == 2, what="marked spans")
+    assert [marks(s) for s in sink.spans()] == [[i.hex()] for i in ids]
+    resource = sink.requests[0].resource_spans[0].resource
+    assert [a.value.string_value for a in resource.attributes] == ["packager"]
+    # Seen before the span: marked at once.
+    export(running.grpc_port, trace(ids[:1], "other").SerializeToString())
+    wait_for(lambda: len(sink.spans()) == 3, what="the span")
+    assert marks(sink.spans()[2]) == [ids[0].hex()]
+    running.wait_quiet()
+
+
+def test_what_no_profile_came_for_goes_unmarked(flue, sink):
+    running = linking(flue, sink, window="500ms")
+    export(running.grpc_port, trace([b"A" * 8, b"B" * 8]).SerializeToString())
+    wait_for(lambda: len(sink.spans()) == 2, what="unmarked spans")
+    assert not any(marks(s) for s in sink.spans())
+    assert running.total("otelcol_span_links_unmarked_spans") == 2
+    running.wait_quiet()
+
+
+def test_nothing_waits_where_the_sdk_marks(flue, sink):
+    running = linking(flue, sink, window="10m")
+    for body in BODIES.values():
+        export(running.grpc_port, body)
+    wanted = sum(len(spans_of(parsed(b))) for b in BODIES.values())
+    wait_for(lambda: len(sink.spans()) == wanted, what="all spans at once")
+    assert running.total("otelcol_span_links_held_spans") == 0
+
+
+def test_no_room_to_wait(flue, sink):
+    running = linking(flue, sink, window="10m", max_bytes="100")
+    export(running.grpc_port, trace([bytes([i] * 8) for i in range(1, 9)]).SerializeToString())
+    wait_for(lambda: len(sink.spans()) == 8, what="spans that found no room")
+    assert running.total("otelcol_span_links_not_held_spans") == 8
+
+
+def test_a_drain_waits_for_no_profile(flue, sink):
+    running = linking(flue, sink, window="10m")
+    export(running.grpc_port, trace([b"A" * 8]).SerializeToString())
+    assert running.stop() == 0
+    assert len(sink.spans()) == 1
+
+
+def test_validate_warns_of_traces_alone(binary, tmp_path):
+    import subprocess
+    path = tmp_path / "c.yaml"
+    path.write_text("receivers: {otlp: {protocols: {grpc: }}}\nprocessors: {span_links: }\nexporters: {debug: }\n"
+                    "service: {pipelines: {traces: {receivers: [otlp], processors: [span_links], exporters: [debug]}}}\n")
+    out = subprocess.run([binary, "validate", "--config", path], capture_output=True, text=True)
+    assert "span_links stands in pipelines of traces alone and finds no profiles" in out.stdout + out.stderr
