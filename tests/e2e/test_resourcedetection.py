@@ -336,3 +336,37 @@ def test_fail_on_missing_metadata(detect, double, binary, tmp_path):
                             env={**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{free_port()}"})
     assert result.returncode != 0 and time.monotonic() - begun < 15
     assert "detector ec2" in result.stderr and "fail_on_missing_metadata" in result.stderr
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_system_by_dns_or_else_by_the_kernel(detect, waits):
+    daemon = detect({"detectors": ["system"], "timeout": "20s", "fail_on_missing_metadata": waits}, wait=not waits)
+    attributes = daemon.attributes()
+    assert attributes["os.type"] == "linux"
+    assert attributes["host.name"].split(".")[0] in (socket.gethostname().split(".")[0], "localhost")
+
+
+def test_not_on_kubernetes(detect):
+    daemon = detect({"detectors": ["eks", "aks", "kubernetes_node"], "timeout": "1s"}, {"KUBERNETES_SERVICE_HOST": ""}, wait=False)
+    wait_for(lambda: daemon.log().count("nothing to detect") == 2 and "is not a node's name" in daemon.log(), what="the answers")
+    assert daemon.attributes() == {}
+
+
+def test_stop_does_not_wait_for_a_service_that_hangs(detect, double):
+    release = threading.Event()
+
+    def answer(method, path, headers):
+        release.wait(60)
+        return 503, ""
+
+    server = double(answer)
+    daemon = detect({"detectors": ["ec2", "azure"], "timeout": "60s"},
+                    {"AWS_EC2_METADATA_SERVICE_ENDPOINT": server.url, "AZURE_POD_IDENTITY_AUTHORITY_HOST": server.url}, wait=False)
+    wait_for(lambda: len(server.asked) == 2, what="the questions")
+    assert daemon.attributes() == {}
+    begun = time.monotonic()
+    try:
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 15
+    finally:
+        release.set()

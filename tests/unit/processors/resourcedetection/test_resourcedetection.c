@@ -119,6 +119,8 @@ static void what_is_refused(void **state)
     assert_int_equal(mistakes("gcp: {labels: ['^a$']}"), 1);
     assert_int_equal(mistakes("ec2: {resource_attributes: {k8s.pod.name: {enabled: true}}}"), 1);
     assert_int_equal(mistakes("consul: {address: 'consul:8500', token: x, meta: {rack: ''}}"), 0);
+    assert_int_equal(mistakes("consul: {meta: {rack: , site: null}}"), 0);
+    assert_int_equal(mistakes("timeout: -1s"), 1);
     assert_int_equal(mistakes("consul: {address: 'user@consul:8500'}"), 1);
     assert_int_equal(mistakes("kubernetes_node: {auth_type: password}"), 1);
     assert_int_equal(mistakes("k8snode: {auth_type: kubeConfig, node_from_env_var: NODE}"), 0);
