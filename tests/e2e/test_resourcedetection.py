@@ -51,6 +51,7 @@ class Double:
             self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
             self.port = self.server.server_address[1]
             self.url = f"http://127.0.0.1:{self.port}"
+        self.server.handle_error = lambda *_: None  # who asked has gone
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self):
