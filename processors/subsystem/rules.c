@@ -147,14 +147,18 @@ static bool add_package(struct subsystem_rules *rules, struct flue_bytes package
     static const char *const joints[] = {".*", "::*"};
     char text[SUBSYSTEM_GLOB_MAX + 4];
     int size = (int)package.size;
-    for (size_t i = 0; i < sizeof joints / sizeof joints[0]; i++) {
+    bool open = size && package.data[size - 1] == '*'; /* so is what stands behind it */
+    if (open && !subsystem_globs_add(rules->functions, package, value))
+        return false;
+    for (size_t i = 0; !open && i < sizeof joints / sizeof joints[0]; i++) {
         int n = snprintf(text, sizeof text, "%.*s%s", size, (const char *)package.data, joints[i]);
         if (!subsystem_globs_add(rules->functions, flue_bytes(text, (size_t)n), value))
             return false;
     }
     if (flue_bytes_find(package, '/') != SIZE_MAX || flue_bytes_find(package, '.') == SIZE_MAX)
         return true;
-    int n = snprintf(text, sizeof text, "%.*s/*", size, (const char *)package.data);
+    int n =
+        snprintf(text, sizeof text, "%.*s%s", size, (const char *)package.data, open ? "" : "/*");
     for (char *c = text; *c; c++)
         *c = *c == '.' ? '/' : *c;
     return subsystem_globs_add(rules->functions, flue_bytes(text, (size_t)n), value);
