@@ -92,6 +92,9 @@ struct flue_component {
     /* EXPORTER: with sending_queue.storage all items are sent on one loop, whichever received them
      * (roll-up of many items into one object). Without storage items stay on their loops. */
     bool single_loop;
+    /* EXPORTER: with storage the oldest goes first, always (Kafka's order of a key). Everything
+     * else sends the newest first after an outage. Needs single_loop. */
+    bool in_order;
     int64_t timeout_def; /* ns; 0: 5 s */
 
     void (*check)(const void *config, struct flue_check *check); /* may be NULL */

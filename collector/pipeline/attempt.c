@@ -594,7 +594,8 @@ static void parts_ready(struct cut *cut)
     while (before) {
         struct flue_item *part = before;
         before = part->previous;
-        if (whole->at->exporter->log) /* the last is the next */
+        const struct flue_exporter *exporter = whole->at->exporter;
+        if (exporter->log && !exporter->component->in_order) /* the last is the next */
             flue_item_list_append(&whole->at->ready, part);
         else
             flue_item_list_push(&whole->at->ready, part);

@@ -309,10 +309,11 @@ static bool leaves(const struct flue_exporter_loop *at)
            flue_flow_circuit(exporter->flow) != FLUE_CIRCUIT_CLOSED;
 }
 
-/* In memory alone: in order. With a log: the newest. */
+/* In memory alone: in order. With a log: the newest, unless the component wants order. */
 static struct flue_item *next_ready(const struct flue_exporter_loop *at)
 {
-    return at->exporter->log ? at->ready.last : at->ready.first;
+    bool newest = at->exporter->log && !at->exporter->component->in_order;
+    return newest ? at->ready.last : at->ready.first;
 }
 
 void flue_queue_pump(struct flue_exporter_loop *at)

@@ -4,6 +4,9 @@
  * the disk (it stands there already), and a loop that has nothing in memory takes the newest record
  * that nobody has. So after an outage the newest goes first, and the backlog as fast as is left.
  *
+ * A component that sends `in_order` keeps nothing in memory on the way in: every record goes through
+ * the disk and is taken from there, the oldest first.
+ *
  * A loop that found nothing to take is `hungry` until the log says that there may be something, one
  * that found no memory is `starved` until some is given back.
  */
@@ -200,7 +203,7 @@ void flue_durable_enter(struct flue_item *item)
     bool drop = exporter->settings.sending_queue.on_overflow == FLUE_OVERFLOW_DROP;
 
     flue_queue_release(item); /* the lag has it */
-    if (at->expired)
+    if (at->expired || exporter->component->in_order)
         flue_item_leave(item);
     else if (exporter->component->single_loop && exporter->home != at)
         hand_over(item, exporter->home);
@@ -449,6 +452,8 @@ bool flue_recall_next(struct flue_exporter_loop *at)
 {
     struct flue_exporter *exporter = at->exporter;
     uint64_t bit = UINT64_C(1) << at->loop->index;
+    enum flue_storage_order order =
+        exporter->component->in_order ? FLUE_STORAGE_OLDEST : FLUE_STORAGE_NEWEST;
     struct flue_storage_entry entry;
 
     if (atomic_load(&exporter->used_bytes) >= memory_limit(exporter)) {
@@ -457,9 +462,9 @@ bool flue_recall_next(struct flue_exporter_loop *at)
             return false;
         atomic_fetch_and(&exporter->starved, ~bit);
     }
-    if (!flue_storage_take(exporter->log, FLUE_STORAGE_NEWEST, &entry)) {
+    if (!flue_storage_take(exporter->log, order, &entry)) {
         atomic_fetch_or(&exporter->hungry, bit);
-        if (!flue_storage_take(exporter->log, FLUE_STORAGE_NEWEST, &entry))
+        if (!flue_storage_take(exporter->log, order, &entry))
             return false;
         atomic_fetch_and(&exporter->hungry, ~bit);
     }
