@@ -383,3 +383,36 @@ def test_validate_warns_of_traces_alone(binary, tmp_path):
                     "service: {pipelines: {traces: {receivers: [otlp], processors: [span_links], exporters: [debug]}}}\n")
     out = subprocess.run([binary, "validate", "--config", path], capture_output=True, text=True)
     assert "span_links stands in pipelines of traces alone and finds no profiles" in out.stdout + out.stderr
+
+
+def test_span_labels_become_links_and_nothing_else_changes(flue, otlp_sink):
+    http_port = free_port()
+    running = flue(f"""
+receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{http_port}"}}}}}}}}
+processors: {{span_links: }}
+exporters: {{otlp_grpc: {{endpoint: "127.0.0.1:{otlp_sink.port}", tls: {{insecure: true}}, sending_queue: {{enabled: false}}}}}}
+service: {{pipelines: {{profiles: {{receivers: [otlp], processors: [span_links], exporters: [otlp_grpc]}}}}}}
+""")
+    labels = [{"span_id": "006550ebcf4dccbe", "trace_id": "000102030405060708090a0b0c0d0e0f", "thread.name": "t"},
+              {"span id": -1, "local root span id": 7}, {"trace_id": "000102030405060708090a0b0c0d0e0f"},
+              {"span_id": "no id"}, {"thread.name": "u"}]
+    assert post(http_port, profile(labels), path="/v1development/profiles").status_code == 200
+    request = otlp_sink.requests[0]
+    d = request.dictionary
+    samples = request.resource_profiles[0].scope_profiles[0].profiles[0].samples
+    said = []
+    for sample in samples:
+        link = d.link_table[sample.link_index]
+        keys = [d.string_table[d.attribute_table[i].key_strindex] for i in sample.attribute_indices]
+        said.append((link.span_id.hex(), link.trace_id.hex(), keys, list(sample.values)))
+    trace_id, zero = "000102030405060708090a0b0c0d0e0f", "0" * 32
+    assert said == [("006550ebcf4dccbe", trace_id, ["thread.name"], [1]),
+                    ("f" * 16, zero, ["local root span id"], [1]), ("0" * 16, trace_id, [], [1]),
+                    ("", "", ["span_id"], [1]), ("", "", ["thread.name"], [1])]
+    assert running.total("otelcol_span_links_linked_samples") == 3
+    assert running.total("otelcol_span_links_impossible_ids") == 1
+    for body in sorted((ROOT / "tests/data/otlp").glob("ebpf-*.otlp")):  # no labels of spans: byte for byte
+        before = len(otlp_sink.requests)
+        assert post(http_port, body.read_bytes(), path="/v1development/profiles").status_code == 200
+        from harness import resolved
+        assert resolved(otlp_sink.requests[before]) == resolved(type(request).FromString(body.read_bytes()))
