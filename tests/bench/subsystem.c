@@ -135,6 +135,9 @@ static struct flue_block *make_otlp(void)
     message(r, 2, flue_block_bytes(scope));
     message(body, 1, flue_block_bytes(r));
     message(body, 2, flue_block_bytes(d));
+    struct flue_block *made[] = {d, row, inner, profile, scope, r};
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        flue_block_unref(made[i]);
     flue_block_finish(body);
     return body;
 }
@@ -203,6 +206,7 @@ static struct flue_payload *load(const char *path)
     if (flue_pprof_check(profile.bytes, &limits, &profile.facts, &error))
         fail(&error);
     flue_pprof_builder_keep(builder, block);
+    flue_block_unref(block);
     flue_pprof_builder_series(builder);
     flue_pprof_builder_label(builder, FLUE_BYTES("__name__"), FLUE_BYTES("process_cpu"));
     flue_pprof_builder_profile(builder, &profile);
