@@ -16,7 +16,7 @@ struct otlp_walk {
     struct flue_error *error;
     enum flue_code code;
     struct flue_otlp_dictionary d;
-    uint16_t *functions, *files, *mappings, *locations, *stacks; /* verdicts */
+    uint16_t *functions, *mappings, *locations, *stacks; /* verdicts */
     uint16_t *frame_types;         /* of attribute rows; NULL: no row is one */
     uint8_t *marks;                /* subsystems of attribute rows; NULL: no row is a mark */
     uint32_t rows[SUBSYSTEMS_MAX]; /* of our own marks; 0: none yet */
@@ -82,36 +82,31 @@ static uint16_t least(uint16_t a, uint16_t b)
     return a < b ? a : b;
 }
 
-/* Verdicts of functions and locations are made when a stack first needs them: of most stacks the
- * frames near the leaf decide. */
-static uint16_t *unknown(struct otlp_walk *w, uint32_t count)
+static bool read_functions(struct otlp_walk *w)
 {
-    uint16_t *verdicts = flue_arena_alloc(w->work->arena, (count + (size_t)1) * sizeof *verdicts);
-    for (size_t i = 0; verdicts && i <= count; i++)
-        verdicts[i] = UNKNOWN;
-    return verdicts;
-}
-
-static uint16_t function(struct otlp_walk *w, uint32_t row)
-{
-    struct flue_otlp_function f;
-    uint16_t file = SUBSYSTEM_NONE;
-    if (row >= w->d.counts[FLUE_OTLP_FUNCTION])
-        return SUBSYSTEM_NONE;
-    if (w->functions[row] != UNKNOWN)
-        return w->functions[row];
-    flue_otlp_function_read(w->d.rows[FLUE_OTLP_FUNCTION][row], &f);
-    if (f.filename < w->d.counts[FLUE_OTLP_STRING]) {
-        if (w->files[f.filename] == UNKNOWN)
-            w->files[f.filename] =
-                subsystem_of_file(w->work->rules, flue_otlp_string(&w->d, f.filename));
-        file = w->files[f.filename];
+    uint32_t count = w->d.counts[FLUE_OTLP_FUNCTION], strings = w->d.counts[FLUE_OTLP_STRING];
+    uint16_t *files = flue_arena_alloc(w->work->arena, (strings + (size_t)1) * sizeof *files);
+    w->functions = flue_arena_alloc(w->work->arena, (count + (size_t)1) * sizeof *w->functions);
+    if (!files || !w->functions)
+        return no_memory(w);
+    for (uint32_t i = 0; i <= strings; i++)
+        files[i] = UNKNOWN;
+    for (uint32_t i = 0; i < count; i++) {
+        struct flue_otlp_function f;
+        uint16_t file = SUBSYSTEM_NONE;
+        flue_otlp_function_read(w->d.rows[FLUE_OTLP_FUNCTION][i], &f);
+        if (f.filename < strings) {
+            if (files[f.filename] == UNKNOWN)
+                files[f.filename] =
+                    subsystem_of_file(w->work->rules, flue_otlp_string(&w->d, f.filename));
+            file = files[f.filename];
+        }
+        struct flue_bytes system =
+            f.system_name == f.name ? flue_bytes(NULL, 0) : flue_otlp_string(&w->d, f.system_name);
+        w->functions[i] = least(
+            file, subsystem_of_function(w->work->rules, flue_otlp_string(&w->d, f.name), system));
     }
-    struct flue_bytes system =
-        f.system_name == f.name ? flue_bytes(NULL, 0) : flue_otlp_string(&w->d, f.system_name);
-    w->functions[row] =
-        least(file, subsystem_of_function(w->work->rules, flue_otlp_string(&w->d, f.name), system));
-    return w->functions[row];
+    return true;
 }
 
 static bool read_mappings(struct otlp_walk *w)
@@ -128,7 +123,7 @@ static bool read_mappings(struct otlp_walk *w)
     return true;
 }
 
-static uint16_t location_verdict(struct otlp_walk *w, struct flue_bytes row)
+static uint16_t location(struct otlp_walk *w, struct flue_bytes row)
 {
     struct flue_otlp_location l;
     struct flue_otlp_line line;
@@ -142,8 +137,11 @@ static uint16_t location_verdict(struct otlp_walk *w, struct flue_bytes row)
         if (attribute < w->d.counts[FLUE_OTLP_ATTRIBUTE])
             frame = least(frame, w->frame_types[attribute]);
     while (flue_otlp_line_next(&l.lines, &line)) {
+        uint16_t function = line.function < w->d.counts[FLUE_OTLP_FUNCTION]
+                                ? w->functions[line.function]
+                                : SUBSYSTEM_NONE;
         lines = true;
-        if (subsystem_join(w->work->rules, &sum, least(frame, function(w, line.function))))
+        if (subsystem_join(w->work->rules, &sum, least(frame, function)))
             break;
     }
     return lines ? sum : frame;
@@ -152,24 +150,19 @@ static uint16_t location_verdict(struct otlp_walk *w, struct flue_bytes row)
 static bool read_stacks(struct otlp_walk *w)
 {
     uint32_t locations = w->d.counts[FLUE_OTLP_LOCATION], count = w->d.counts[FLUE_OTLP_STACK];
-    w->functions = unknown(w, w->d.counts[FLUE_OTLP_FUNCTION]);
-    w->files = unknown(w, w->d.counts[FLUE_OTLP_STRING]);
-    w->locations = unknown(w, locations);
-    w->stacks = unknown(w, count);
-    if (!w->functions || !w->files || !w->locations || !w->stacks)
+    w->locations = flue_arena_alloc(w->work->arena, (locations + (size_t)1) * sizeof(uint16_t));
+    w->stacks = flue_arena_alloc(w->work->arena, (count + (size_t)1) * sizeof *w->stacks);
+    if (!w->locations || !w->stacks)
         return no_memory(w);
+    for (uint32_t i = 0; i < locations; i++)
+        w->locations[i] = location(w, w->d.rows[FLUE_OTLP_LOCATION][i]);
     for (uint32_t i = 0; i < count; i++) {
         struct flue_otlp_numbers it = flue_otlp_stack_locations(w->d.rows[FLUE_OTLP_STACK][i]);
         uint16_t sum = SUBSYSTEM_NONE;
         uint64_t at;
-        while (flue_otlp_numbers_next(&it, &at)) {
-            if (at >= locations)
-                continue;
-            if (w->locations[at] == UNKNOWN)
-                w->locations[at] = location_verdict(w, w->d.rows[FLUE_OTLP_LOCATION][at]);
-            if (subsystem_join(w->work->rules, &sum, w->locations[at]))
+        while (flue_otlp_numbers_next(&it, &at))
+            if (at < locations && subsystem_join(w->work->rules, &sum, w->locations[at]))
                 break;
-        }
         w->stacks[i] = sum;
     }
     return true;
@@ -365,7 +358,7 @@ enum flue_code subsystem_otlp(const struct subsystem_work *work, struct flue_pay
     enum flue_code code = flue_otlp_dictionary_open(payload, work->arena, &w.d, error);
     if (code)
         return code;
-    if (read_attributes(&w) && read_mappings(&w) && read_stacks(&w))
+    if (read_attributes(&w) && read_functions(&w) && read_mappings(&w) && read_stacks(&w))
         flue_otlp_each_profile(payload, one_profile, &w);
     return w.code;
 }
