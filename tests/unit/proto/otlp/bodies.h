@@ -15,6 +15,8 @@ struct out {
 
 static inline void out_bytes(struct out *o, const void *data, size_t size)
 {
+    if (size > SIZE_MAX / 4) /* no body is so long, and the compiler knows it then */
+        abort();
     if (o->size + size > o->room) {
         o->room = (o->size + size) * 2 + 64;
         o->data = realloc(o->data, o->room);
