@@ -249,7 +249,7 @@ int main(int argc, char **argv)
         tell(argv[i]);
     if (argc == 1) {
         struct flue_otlp_report facts;
-        struct flue_payload *payload, *pprof;
+        struct flue_payload *payload, *pprof = NULL;
         if (flue_otlp_read(make_otlp(), &payload, &facts, &error) ||
             flue_convert(payload, FLUE_FORM_PPROF, NULL, &pprof, &error))
             fail(&error);

@@ -446,8 +446,8 @@ static void json_of_metadata_services(void **state)
     }
     static const char *const bad[] = {"[]", "null", "{\"AccessKeyId\":1,\"SecretAccessKey\":2}",
                                       "{\"AccessKeyId\":\"\",\"SecretAccessKey\":\"x\"}",
-                                      "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"b\","
-                                      "\"Expiration\":\"tomorrow\"}"};
+                                      ("{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"b\","
+                                       "\"Expiration\":\"tomorrow\"}")};
     for (size_t i = 0; i < 5; i++)
         assert_int_equal(object_aws_json(flue_bytes_of(bad[i]), &arena, &secret, &error),
                          FLUE_UNAVAILABLE);
