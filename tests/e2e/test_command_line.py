@@ -1,6 +1,7 @@
 """The command line: exit statuses, what is said where, and texts that read again to the same."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -54,10 +55,11 @@ def test_validate_says_every_mistake(cli, tmp_path):
 
 @pytest.mark.parametrize("path", [DATA / "collector.yaml", DATA / "start.yaml",
                                   *sorted((ROOT / "config" / "examples").glob("*.yaml"))], ids=lambda p: p.name)
-def test_validate_is_content(cli, path):
+def test_validate_is_content(cli, path, monkeypatch):
+    monkeypatch.setenv("NODE_NAME", "node-1")  # as the agent's manifest sets it
     status, out, err = cli("validate", "--feature-gates=service.profilesSupport", "--config", path)
     assert (status, err) == (0, "")
-    assert out.startswith("ok: 1 pipeline, ")
+    assert re.match(r"ok: \d+ pipelines?, ", out)
 
 
 def test_validate_makes_but_does_not_start(cli):

@@ -19,7 +19,8 @@ static void fail_with(struct flue_check *check, const char *what)
     fail_msg("%s: %s", what, text.data);
 }
 
-/* Keys are unique, lower-case, and every default obeys its own field. */
+/* Keys are unique, lower-case (a dot where a key is an attribute's name), and every default obeys
+ * its own field. */
 static void check_table(const struct flue_component *component, const struct flue_field *fields,
                         unsigned depth)
 {
@@ -35,7 +36,7 @@ static void check_table(const struct flue_component *component, const struct flu
         if (!f->name)
             continue;
         for (const char *c = f->name; *c; c++)
-            if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_", *c))
+            if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_.", *c))
                 fail_msg("%s: key %s", component->name, f->name);
         for (const struct flue_field *g = f + 1; g->type != FLUE_FIELD_END; g++)
             if (g->name && strcmp(f->name, g->name) == 0)
@@ -61,8 +62,8 @@ static void descriptions(void **state)
         assert_non_null(c->create);
         assert_non_null(c->destroy);
         assert_true((c->signals != 0) == (c->kind != FLUE_EXTENSION));
-        assert_true((c->push != NULL) == (c->kind == FLUE_PROCESSOR || c->kind == FLUE_CONNECTOR));
-        assert_true((c->send != NULL) == (c->kind == FLUE_EXPORTER));
+        assert_true((c->push != NULL) == (c->kind == FLUE_PROCESSOR));
+        assert_true((c->send != NULL) == (c->kind == FLUE_EXPORTER || c->kind == FLUE_CONNECTOR));
         check_table(c, c->fields, 0);
         for (size_t j = 0; j < i; j++)
             if (flue_components[j]->kind == c->kind)
