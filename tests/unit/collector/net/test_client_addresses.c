@@ -78,7 +78,9 @@ static void all_in_turn(void **state)
     struct peer *b = peer_start(&(struct peer_behaviour){.delay_ms = 20});
     name_means(a->port, b->port, 0);
     start(&bench, false);
-    calls(&bench, 32);
+    /* The first round may be over before the second address is connected. */
+    for (unsigned round = 0; round < 50 && !(a->requests >= 8 && b->requests >= 8); round++)
+        calls(&bench, 32);
     assert_true(a->requests >= 8 && b->requests >= 8);
     bench_stop(&bench);
     peer_stop(a);
