@@ -1,13 +1,13 @@
 /* Patterns of the processors resource and attributes, and texts that become one element of a path.
  */
+#include "archive/layout/key.h"
 #include "collector/pipeline/actions.h"
-#include "exporters/file/path.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct flue_pattern pattern;
-    char element[FLUE_PATH_ELEMENT + 16];
+    char element[FLUE_KEY_ELEMENT_ROOM];
     struct flue_error error = {0};
 
     fuzz_begin(data, size);
@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                    "its bounds");
     free(text);
 
-    size_t length = flue_path_element(flue_bytes(data, size), element);
+    size_t length = flue_key_element(flue_bytes(data, size), element);
     FUZZ_CHECK(length > 0 && length < sizeof element && element[length] == 0, element);
     FUZZ_CHECK(!strchr(element, '/') && element[0] != '.', element);
     return fuzz_end();
