@@ -325,3 +325,6 @@ for name, text in {
 # A segment's bytes: what matters is made right by the target itself.
 seed("storage", "zeros", bytes(4096))
 seed("storage", "some", bytes(range(256)) * 40)
+
+seed("trace_read", "span", part(1, part(1, part(1, part(1, "service.name") + part(2, part(1, "a"))))
+                                + part(2, part(2, part(1, b"\x01" * 16) + part(2, b"\x02" * 8) + part(5, "work")))))

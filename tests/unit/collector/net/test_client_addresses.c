@@ -79,7 +79,7 @@ static void all_in_turn(void **state)
     name_means(a->port, b->port, 0);
     start(&bench, false);
     /* The first round may be over before the second address is connected. */
-    for (unsigned round = 0; round < 50 && !(a->requests >= 8 && b->requests >= 8); round++)
+    for (unsigned round = 0; round < 400 && !(a->requests >= 8 && b->requests >= 8); round++)
         calls(&bench, 32);
     assert_true(a->requests >= 8 && b->requests >= 8);
     bench_stop(&bench);
