@@ -209,6 +209,28 @@ static int read_record(struct flue_storage *storage, struct flue_storage_read *r
     return failure;
 }
 
+/* 0 or -errno. The writer's sealing may drop the rows between their loading and the look at them:
+ * then they are loaded again. */
+static int find_row(struct flue_storage *storage, struct flue_storage_segment *segment,
+                    uint32_t index, struct flue_storage_row *row, uint64_t *salt)
+{
+    for (;;) {
+        pthread_mutex_lock(&storage->lock);
+        bool there = segment->rows != NULL;
+        if (there) {
+            *row = segment->rows[index];
+            *salt = segment->salt;
+            segment->used = ++storage->tick;
+        }
+        pthread_mutex_unlock(&storage->lock);
+        if (there)
+            return 0;
+        int failure = load_rows(storage, segment);
+        if (failure)
+            return failure;
+    }
+}
+
 static void read_one(struct flue_storage *storage, struct flue_storage_read *read)
 {
     char path[FLUE_STORAGE_PATH];
@@ -220,27 +242,17 @@ static void read_one(struct flue_storage *storage, struct flue_storage_read *rea
     struct flue_storage_share *share = segment ? segment->shares[read->queue->slot] : NULL;
     bool owed =
         share && index < share->capacity && flue_bit(flue_share_bits(share, FLUE_BITS_OWED), index);
-    bool loaded = owed && segment->rows;
     pthread_mutex_unlock(&storage->lock);
-    struct flue_storage_row row = {.flags = FLUE_ROW_LOST};
     if (!owed) {
         flue_fail(&read->error, FLUE_INVALID, "%s: %s does not owe the record %016llx", storage->id,
                   read->queue->name, (unsigned long long)read->record);
         return;
     }
-    int failure = loaded ? 0 : load_rows(storage, segment);
-    if (!failure) {
-        pthread_mutex_lock(&storage->lock);
-        if (segment->rows) /* only this thread and the writer's sealing drop rows */
-            row = segment->rows[index];
-        else
-            failure = -EAGAIN;
-        uint64_t salt = segment->salt;
-        segment->used = ++storage->tick;
-        pthread_mutex_unlock(&storage->lock);
-        if (!failure)
-            failure = read_record(storage, read, salt, &row, path);
-    }
+    struct flue_storage_row row = {.flags = FLUE_ROW_LOST};
+    uint64_t salt = 0;
+    int failure = find_row(storage, segment, index, &row, &salt);
+    if (!failure)
+        failure = read_record(storage, read, salt, &row, path);
     if (!failure)
         return;
     flue_block_unref(read->head);

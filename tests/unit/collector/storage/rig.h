@@ -272,6 +272,20 @@ unused static void rig_nothing(struct flue_loop *loop, void *arg)
 {
 }
 
+/* Nothing of the watcher runs after it. */
+unused static void rig_unwatch(struct rig *rig, unsigned queue)
+{
+    flue_storage_watch(rig->queues[queue], NULL, NULL, NULL);
+    /* A post under way ends on the loop before anything that is posted now. */
+    struct flue_storage_watcher *watcher = rig->queues[queue]->watcher;
+    for (bool posted = true; posted;) {
+        pthread_mutex_lock(&rig->storage->lock);
+        posted = watcher->posted;
+        pthread_mutex_unlock(&rig->storage->lock);
+    }
+    flue_loop_call(rig->loops->items[0], rig_nothing, NULL);
+}
+
 /* Takes one, waiting for what must be read first. False: it owes none that is not taken. */
 unused static bool take_wait(struct rig *rig, unsigned queue, enum flue_storage_order order,
                              struct flue_storage_entry *entry)
@@ -288,15 +302,7 @@ unused static bool take_wait(struct rig *rig, unsigned queue, enum flue_storage_
             break;
         uv_sem_wait(&awaited.ready);
     }
-    flue_storage_watch(rig->queues[queue], NULL, NULL, NULL);
-    /* A post under way ends on the loop before anything that is posted now. */
-    struct flue_storage_watcher *watcher = rig->queues[queue]->watcher;
-    for (bool posted = true; posted;) {
-        pthread_mutex_lock(&rig->storage->lock);
-        posted = watcher->posted;
-        pthread_mutex_unlock(&rig->storage->lock);
-    }
-    flue_loop_call(rig->loops->items[0], rig_nothing, NULL);
+    rig_unwatch(rig, queue);
     uv_sem_destroy(&awaited.ready);
     return got;
 }
