@@ -45,6 +45,25 @@ static bool secret(const struct flue_request *request, struct flue_bytes name)
            flue_bytes_is(name, "cookie");
 }
 
+/* A proxy says so by a header; a collector that passes on what others made, by its name. Sources:
+ * RFC 9110 7.6.3, RFC 7239; Collector service/telemetry BuildInfo ("OpenTelemetry Collector
+ * Contrib/0.159.0 (linux/amd64)"), Alloy and Grafana Agent useragent. */
+static bool relayed(const struct flue_request *request)
+{
+    static const char *const hops[] = {"via", "forwarded", "x-forwarded-for"};
+    static const char *const agents[] = {"flue/", "Alloy/", "GrafanaAgent/", "otelcol"};
+    static const char collector[] = "OpenTelemetry Collector";
+    struct flue_bytes agent = flue_request_header(request, "user-agent");
+
+    for (size_t i = 0; i < sizeof hops / sizeof *hops; i++)
+        if (flue_request_header(request, hops[i]).size)
+            return true;
+    for (size_t i = 0; i < sizeof agents / sizeof *agents; i++)
+        if (flue_bytes_starts_with(agent, flue_bytes_of(agents[i])))
+            return true;
+    return agent.size && memmem(agent.data, agent.size, collector, sizeof collector - 1);
+}
+
 struct flue_origin *flue_request_origin(struct flue_request *request, const char *receiver,
                                         const char *transport)
 {
@@ -56,6 +75,7 @@ struct flue_origin *flue_request_origin(struct flue_request *request, const char
         .peer_address = flue_peer_address(request->peer),
         .tenant = flue_request_header(request, "x-scope-orgid"),
         .tls_subject = flue_bytes_of(request->tls_subject),
+        .relayed = relayed(request),
     };
     if (request->config->include_metadata) {
         struct flue_attribute *headers =

@@ -19,6 +19,8 @@ struct flue_origin {
     struct flue_bytes peer_address; /* without port; empty for a Unix socket */
     struct flue_bytes tenant;       /* X-Scope-OrgID as received, or empty */
     struct flue_bytes tls_subject;  /* client certificate, RFC 2253, or empty */
+    bool relayed; /* the request says that it was passed on: Via, Forwarded, X-Forwarded-For, or the
+                   * User-Agent of a collector. Known with and without include_metadata */
     /* Request headers, names lower-case, when the receiver has include_metadata: true; else only
      * those that the configuration names. Never authorization or cookie. */
     const struct flue_attribute *headers;
