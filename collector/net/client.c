@@ -348,12 +348,17 @@ static bool takes_calls(const struct client_connection *connection)
     return connection->stage == CONNECTION_READY && !connection->broken;
 }
 
+/* The one with the fewest calls; of several, the one that has waited longest for its turn. */
 static struct client_connection *pick_connection(struct flue_client *client)
 {
     struct client_connection *best = NULL;
     for (struct client_connection *c = client->connections; c; c = c->next)
-        if (takes_calls(c) && c->streams < c->limit && (!best || c->streams < best->streams))
+        if (takes_calls(c) && c->streams < c->limit &&
+            (!best || c->streams < best->streams ||
+             (c->streams == best->streams && c->picked < best->picked)))
             best = c;
+    if (best)
+        best->picked = ++client->picks;
     return best;
 }
 
@@ -383,38 +388,36 @@ static struct client_address *pick_address(struct flue_client *client, uint64_t 
     return best;
 }
 
-static unsigned addresses_usable(struct flue_client *client, uint64_t now)
+static unsigned live_connections(const struct flue_client *client, unsigned *load)
 {
-    unsigned count = 0;
-    for (unsigned i = 0; i < client->address_count; i++)
-        count += client->addresses[i]->retry_at_ns <= now &&
-                 may_speak_http2(client, client->addresses[i], now);
-    return count;
-}
-
-/* Opens what the calls need. Returns how many connections can or may soon take calls. */
-static unsigned open_connections(struct flue_client *client, uint64_t now)
-{
-    unsigned live = 0, load = client->pending_count;
-    for (struct client_connection *c = client->connections; c; c = c->next) {
+    unsigned live = 0;
+    for (const struct client_connection *c = client->connections; c; c = c->next) {
         if (c->stage < CONNECTION_DRAINING && !c->broken) {
             live++;
-            load += c->streams;
+            *load += c->streams;
         }
     }
+    return live;
+}
+
+/* Opens what the calls need: one connection to every address that may be tried, so that all have
+ * their turn whether or not a call waits, and as many more as the peer's stream limit demands.
+ * Returns how many connections can or may soon take calls. */
+static unsigned open_connections(struct flue_client *client, uint64_t now)
+{
+    unsigned load = client->pending_count, maximum = connection_maximum(client);
+    unsigned live = live_connections(client, &load);
     unsigned limit = client->peer_limit ? client->peer_limit : CLIENT_MAX_STREAMS;
     unsigned wanted = (load + limit - 1) / limit;
-    if (!client->config.pick_first) {
-        unsigned spread = addresses_usable(client, now);
-        if (spread > load)
-            spread = load;
-        if (wanted < spread)
-            wanted = spread;
-    }
-    unsigned maximum = connection_maximum(client);
-    if (wanted > maximum)
-        wanted = maximum;
-    while (live < wanted) {
+    if (!client->config.pick_first && load)
+        for (unsigned i = 0; i < client->address_count && live < maximum; i++) {
+            struct client_address *address = client->addresses[i];
+            if (!address->connections && address->retry_at_ns <= now &&
+                may_speak_http2(client, address, now) &&
+                flue_client_connection_open(client, address))
+                live++;
+        }
+    while (live < (wanted < maximum ? wanted : maximum)) {
         struct client_address *address = pick_address(client, now, true);
         if (!address)
             break;
@@ -476,7 +479,9 @@ void flue_client_schedule(struct flue_client *client)
     client->scheduled = false;
     while (client->pending.first && (connection = pick_connection(client)))
         flue_client_http2_submit(connection, client->pending.first);
-    if (!client->pending.first || client->closing)
+    /* Without a call that waits there may still be an address that has no connection. */
+    if (client->closing ||
+        (!client->pending.first && (client->http1_only || client->config.pick_first)))
         return;
     if (!(client->http1_only && client->config.proxy_url) &&
         !flue_client_addresses_ready(client, &failed)) {

@@ -34,7 +34,10 @@ struct flue_client_config { /* confighttp/configgrpc client keys that act on the
     struct flue_tls_client_config tls;
     enum flue_client_protocol protocol;
     bool tls_by_scheme;  /* confighttp: https means TLS, http none; configgrpc: tls.insecure says */
-    bool pick_first;     /* all calls to the first address that works; else to all in turn */
+    bool pick_first;     /* all calls to the first address that works; else to all in turn: a
+                          * connection to each is kept while there are calls, and made again after
+                          * it was lost or the name means others; the one with the fewest calls is
+                          * next, of several the one that has waited longest */
     bool wait_for_ready; /* calls wait (until their deadline) for a connection */
     bool disable_keep_alives; /* HTTP/1.1: one request per connection */
     const char *authority;    /* Host or :authority; NULL: the endpoint's */

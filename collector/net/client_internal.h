@@ -135,6 +135,7 @@ struct client_connection {
     struct flue_timer timer;
     uint64_t started_ns, heard_ns, idle_since_ns, ping_sent_ns;
     uint64_t answered; /* calls */
+    uint64_t picked;   /* the client's `picks` when it was last chosen for a call */
 
     SSL *ssl;
     uint8_t *cipher; /* CIPHER_SIZE, what TLS has to say to the socket */
@@ -178,6 +179,7 @@ struct flue_client {
 
     nghttp2_session_callbacks *callbacks;
     struct client_connection *connections, *dirty;
+    uint64_t picks;
     unsigned peer_limit; /* stream limit that the last peer stated; 0: not known */
     uint64_t connected;
 

@@ -71,20 +71,72 @@ static void calls(struct bench *bench, unsigned count)
     }
 }
 
+/* One call at a time, each of which finds a connection at once: the second address is connected
+ * all the same, and then they take turns to the call. */
 static void all_in_turn(void **state)
 {
     struct bench bench;
-    struct peer *a = peer_start(&(struct peer_behaviour){.delay_ms = 20});
-    struct peer *b = peer_start(&(struct peer_behaviour){.delay_ms = 20});
+    struct peer *a = peer_start(&(struct peer_behaviour){0});
+    struct peer *b = peer_start(&(struct peer_behaviour){0});
     name_means(a->port, b->port, 0);
     start(&bench, false);
-    /* The first round may be over before the second address is connected. */
-    for (unsigned round = 0; round < 400 && !(a->requests >= 8 && b->requests >= 8); round++)
-        calls(&bench, 32);
-    assert_true(a->requests >= 8 && b->requests >= 8);
+    calls(&bench, 1);
+    AWAIT(bench_stats(&bench).connections == 2);
+    unsigned from_a = a->requests, from_b = b->requests;
+    assert_int_equal(from_a + from_b, 1);
+    for (unsigned i = 0; i < 20; i++)
+        calls(&bench, 1);
+    assert_int_equal(a->requests - from_a, 10);
+    assert_int_equal(b->requests - from_b, 10);
     bench_stop(&bench);
     peer_stop(a);
     peer_stop(b);
+}
+
+/* Calls go to the connection with the fewest: nobody gets a call more than another. */
+static void fewest_first(void **state)
+{
+    struct bench bench;
+    struct peer *a = peer_start(&(struct peer_behaviour){.delay_ms = 3600 * 1000});
+    struct peer *b = peer_start(&(struct peer_behaviour){.delay_ms = 3600 * 1000});
+    struct test_call *all[20];
+    name_means(a->port, b->port, 0);
+    start(&bench, false);
+    for (unsigned i = 0; i < 20; i++) {
+        all[i] = call_new(&bench, 100, 0);
+        call_start(all[i]);
+        if (i == 0)
+            AWAIT(bench_stats(&bench).connections == 2);
+    }
+    AWAIT(a->requests == 10 && b->requests == 10);
+    for (unsigned i = 0; i < 20; i++) {
+        call_stop(all[i]);
+        call_wait(all[i]);
+        call_free(all[i]);
+    }
+    bench_stop(&bench);
+    peer_stop(a);
+    peer_stop(b);
+}
+
+/* The one that went comes back elsewhere while the other takes every call at once. */
+static void what_comes_back_has_its_turn_again(void **state)
+{
+    struct bench bench;
+    struct peer *a = peer_start(&(struct peer_behaviour){0});
+    struct peer *b = peer_start(&(struct peer_behaviour){0});
+    name_means(a->port, b->port, 0);
+    start(&bench, false);
+    calls(&bench, 1);
+    AWAIT(bench_stats(&bench).connections == 2);
+    struct peer *c = peer_start(&(struct peer_behaviour){0});
+    name_means(a->port, c->port, 0);
+    peer_stop(b);
+    AWAIT(bench_stats(&bench).connections == 1);
+    AWAIT((calls(&bench, 1), c->requests >= 2)); /* the name is asked again within a second */
+    bench_stop(&bench);
+    peer_stop(a);
+    peer_stop(c);
 }
 
 static void the_first_that_works(void **state)
@@ -163,6 +215,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_in_turn),
+        cmocka_unit_test(fewest_first),
+        cmocka_unit_test(what_comes_back_has_its_turn_again),
         cmocka_unit_test(the_first_that_works),
         cmocka_unit_test(what_is_down_is_left_out),
         cmocka_unit_test(one_goes_and_the_other_takes_over),

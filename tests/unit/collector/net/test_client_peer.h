@@ -411,15 +411,34 @@ static void *peer_main(void *arg)
     return NULL;
 }
 
-PEER int listen_loopback(unsigned short *port)
+static int bind_loopback(unsigned short *port)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons(*port)};
     socklen_t size = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(listen(fd, 128), 0);
     getsockname(fd, (struct sockaddr *)&at, &size);
     *port = ntohs(at.sin_port);
+    return fd;
+}
+
+/* A port where nobody listens, and nobody will: it stays bound until the program ends. */
+PEER unsigned short dead_port(void)
+{
+    unsigned short port = 0;
+    (void)bind_loopback(&port);
+    return port;
+}
+
+/* When the listener is closed, its port is a dead one, not another program's. */
+PEER int listen_loopback(unsigned short *port)
+{
+    *port = dead_port();
+    int fd = bind_loopback(port);
+    assert_int_equal(listen(fd, 128), 0);
     return fd;
 }
 
@@ -453,14 +472,6 @@ PEER void peer_stop(struct peer *peer)
     if (peer->behaviour.unix_path)
         unlink(peer->behaviour.unix_path);
     free(peer);
-}
-
-/* A port where nobody listens. */
-PEER unsigned short dead_port(void)
-{
-    unsigned short port;
-    close(listen_loopback(&port));
-    return port;
 }
 
 /* A self-signed certificate for `name`; its PEM in `pem`. */
@@ -649,7 +660,7 @@ PEER void call_wait(struct test_call *test)
     struct timespec until;
     int result;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 60;
+    until.tv_sec += 120;
     while ((result = sem_timedwait(&test->ended, &until)) != 0 && errno == EINTR)
         continue;
     assert_int_equal(result, 0);
@@ -672,10 +683,10 @@ PEER void call_free(struct test_call *test)
     free(test);
 }
 
-/* Until a condition holds, at most 20 s. */
+/* Until a condition holds, at most two minutes. */
 #define AWAIT(condition)                                                                           \
     do {                                                                                           \
-        uint64_t await_until_ = flue_monotonic_ns() + 20000 * MS;                                  \
+        uint64_t await_until_ = flue_monotonic_ns() + 120000 * MS;                                 \
         while (!(condition)) {                                                                     \
             assert_true(flue_monotonic_ns() < await_until_);                                       \
             usleep(1000);                                                                          \
