@@ -456,7 +456,8 @@ static void split(struct flue_item *item, const struct flue_verdict *verdict)
 static bool halve(struct flue_item *item, const struct flue_error *error)
 {
     if (!item->send.record || !item->send.batch || !about_data(error->code) ||
-        item->counts.profiles < 2 || item->counts.samples < 2)
+        item->counts.profiles < 2 || item->counts.samples < 2 ||
+        flue_in_order(item->at->exporter)) /* a half would come behind what is younger */
         return false;
     if (item->owed && !item->owed->halvings)
         return false;
@@ -582,23 +583,23 @@ static void share_reservation(struct cut *cut)
 static void parts_ready(struct cut *cut)
 {
     struct flue_item *whole = cut->whole, *before = NULL;
+    const struct flue_exporter *exporter = whole->at->exporter;
+    struct flue_item_list *ready = &whole->at->ready;
+    struct flue_item *newest = ready->last;
 
-    /* At the front and in order, so that a large item keeps its turn. */
+    /* Next, and in order, so that a large item keeps its turn. */
     for (struct flue_item *part = cut->first; part; part = part->sibling) {
         part->in_line = true;
         part->state = FLUE_ITEM_READY;
         flue_own_add(&whole->at->queued_items, 1);
-        part->previous = before; /* until it is in the list */
-        before = part;
-    }
-    while (before) {
-        struct flue_item *part = before;
-        before = part->previous;
-        const struct flue_exporter *exporter = whole->at->exporter;
-        if (exporter->log && !exporter->component->in_order) /* the last is the next */
-            flue_item_list_append(&whole->at->ready, part);
-        else
-            flue_item_list_push(&whole->at->ready, part);
+        if (flue_in_order(exporter)) {
+            flue_queue_ready(part);
+        } else if (exporter->log) { /* the last is the next */
+            flue_item_list_insert(ready, newest, part);
+        } else {
+            flue_item_list_insert(ready, before, part);
+            before = part;
+        }
     }
 }
 

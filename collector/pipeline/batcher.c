@@ -156,7 +156,7 @@ static void ready(struct flue_item *item)
     if (config->max_size && size_of(config, item) > (uint64_t)config->max_size &&
         flue_item_split(item, (uint64_t)config->max_size, config->sizer == 1, &error))
         return;
-    flue_queue_ready(item, false);
+    flue_queue_ready(item);
 }
 
 static void flush(struct flue_batch_group *group)
@@ -209,6 +209,8 @@ void flue_batcher_add(struct flue_item *item)
 
     while (group && !belongs(group, item))
         group = group->next;
+    if (!group && flue_in_order(at->exporter)) /* what waits there is older */
+        flue_batcher_flush_all(at);
     if (group && config->max_size && group->size + size > (uint64_t)config->max_size) {
         flush(group);
         group = NULL;

@@ -307,6 +307,24 @@ static void settle(struct flue_delivery *delivery)
         commit(delivery);
 }
 
+/* `in_order`: those alone that the log gives out in their order. */
+static void enter(struct flue_item **link, bool in_order)
+{
+    while (*link) {
+        struct flue_item *item = *link;
+        if (in_order && !flue_in_order(item->at->exporter)) {
+            link = &item->sibling;
+            continue;
+        }
+        *link = item->sibling;
+        item->sibling = NULL;
+        if (item->at->exporter->log)
+            flue_durable_enter(item);
+        else
+            flue_queue_enter(item);
+    }
+}
+
 static void commit(struct flue_delivery *delivery)
 {
     unsigned loop = delivery->loop->index;
@@ -335,21 +353,15 @@ static void commit(struct flue_delivery *delivery)
         }
         link = &item->sibling;
     }
-    /* The answer first: an exporter that sends at once then runs outside of this delivery. */
+    /* The answer first: an exporter that sends at once then runs outside of this delivery. Only
+     * where order counts the log has it before its sender can send the next. */
     for (struct flue_item *item = commits; item; item = item->sibling) {
         flue_ledger_add(&item->branch->ledger, loop, FLUE_ROW_RECEIVED, &item->counts);
         flue_ledger_add(&item->branch->ledger, loop, FLUE_ROW_QUEUED, &item->counts);
     }
+    enter(&commits, true);
     finish(delivery);
-    while (commits) {
-        struct flue_item *item = commits;
-        commits = item->sibling;
-        item->sibling = NULL;
-        if (item->at->exporter->log)
-            flue_durable_enter(item);
-        else
-            flue_queue_enter(item);
-    }
+    enter(&commits, false);
 }
 
 void flue_delivery_item_ended(struct flue_item *item, const struct flue_error *error)

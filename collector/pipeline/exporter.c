@@ -49,28 +49,20 @@ void flue_item_free(struct flue_item *item)
         flue_timer_disarm(at->loop, &at->drain_timer);
 }
 
-void flue_item_list_append(struct flue_item_list *list, struct flue_item *item)
+void flue_item_list_insert(struct flue_item_list *list, struct flue_item *before,
+                           struct flue_item *item)
 {
     item->list = list;
-    item->next = NULL;
-    item->previous = list->last;
-    if (list->last)
-        list->last->next = item;
+    item->previous = before;
+    item->next = before ? before->next : list->first;
+    if (before)
+        before->next = item;
     else
         list->first = item;
-    list->last = item;
-}
-
-void flue_item_list_push(struct flue_item_list *list, struct flue_item *item)
-{
-    item->list = list;
-    item->previous = NULL;
-    item->next = list->first;
-    if (list->first)
-        list->first->previous = item;
+    if (item->next)
+        item->next->previous = item;
     else
         list->last = item;
-    list->first = item;
 }
 
 void flue_item_unlist(struct flue_item *item)

@@ -125,6 +125,7 @@ struct flue_exporter_loop {
     struct flue_item *free_items;
     unsigned free_count, group_count, spare, turn;
     bool pumping, draining, expired;
+    bool loading; /* in_order: one record is read at a time */
     struct flue_timer drain_timer;
     uint64_t drain_deadline_ns;
     struct flue_delivery *room_first, *room_last; /* block_on_overflow: wait for room */
@@ -181,9 +182,19 @@ struct flue_branch *flue_branch_new(struct flue_exporter *exporter, const char *
                                     enum flue_signal signal, struct flue_account *account);
 struct flue_item *flue_item_new(struct flue_exporter_loop *at, struct flue_branch *branch);
 void flue_item_free(struct flue_item *item);
-void flue_item_list_append(struct flue_item_list *list, struct flue_item *item);
-void flue_item_list_push(struct flue_item_list *list, struct flue_item *item); /* at the front */
+/* Behind `before`; NULL: at the front. */
+void flue_item_list_insert(struct flue_item_list *list, struct flue_item *before,
+                           struct flue_item *item);
+static inline void flue_item_list_append(struct flue_item_list *list, struct flue_item *item)
+{
+    flue_item_list_insert(list, list->last, item);
+}
 void flue_item_unlist(struct flue_item *item);
+/* Sends begin in the order of the records. */
+static inline bool flue_in_order(const struct flue_exporter *exporter)
+{
+    return exporter->log && exporter->component->in_order;
+}
 static inline struct flue_exporter_loop *flue_branch_at(const struct flue_branch *branch,
                                                         const struct flue_loop *loop)
 {
@@ -194,7 +205,7 @@ static inline struct flue_exporter_loop *flue_branch_at(const struct flue_branch
 enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *error);
 void flue_queue_release(struct flue_item *item);
 void flue_queue_enter(struct flue_item *item); /* reserved; to the batcher, or ready */
-void flue_queue_ready(struct flue_item *item, bool front);
+void flue_queue_ready(struct flue_item *item);
 void flue_queue_pump(struct flue_exporter_loop *at);
 void flue_queue_put_place(struct flue_exporter_loop *at);
 void flue_queue_wait_room(struct flue_exporter_loop *at, struct flue_delivery *delivery);

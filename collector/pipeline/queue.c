@@ -224,13 +224,16 @@ void flue_queue_put_place(struct flue_exporter_loop *at)
 
 /* ---- what is sent next ----------------------------------------------------------------------- */
 
-void flue_queue_ready(struct flue_item *item, bool front)
+void flue_queue_ready(struct flue_item *item)
 {
+    struct flue_item_list *ready = &item->at->ready;
+    struct flue_item *before = ready->last;
+
     item->state = FLUE_ITEM_READY;
-    if (front)
-        flue_item_list_push(&item->at->ready, item);
-    else
-        flue_item_list_append(&item->at->ready, item);
+    if (flue_in_order(item->at->exporter)) /* parts of one record stay as they come */
+        while (before && before->send.record > item->send.record)
+            before = before->previous;
+    flue_item_list_insert(ready, before, item);
 }
 
 static void line_up(struct flue_item *item);
@@ -284,7 +287,7 @@ static void line_up(struct flue_item *item)
         if (at->draining)
             flue_batcher_flush_all(at);
     } else {
-        flue_queue_ready(item, false);
+        flue_queue_ready(item);
     }
     flue_queue_pump(at);
 }
@@ -312,7 +315,7 @@ static bool leaves(const struct flue_exporter_loop *at)
 /* In memory alone: in order. With a log: the newest, unless the component wants order. */
 static struct flue_item *next_ready(const struct flue_exporter_loop *at)
 {
-    bool newest = at->exporter->log && !at->exporter->component->in_order;
+    bool newest = at->exporter->log && !flue_in_order(at->exporter);
     return newest ? at->ready.last : at->ready.first;
 }
 

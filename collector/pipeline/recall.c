@@ -5,7 +5,8 @@
  * that nobody has. So after an outage the newest goes first, and the backlog as fast as is left.
  *
  * A component that sends `in_order` keeps nothing in memory on the way in: every record goes through
- * the disk and is taken from there, the oldest first.
+ * the disk and is taken from there, the oldest first, one read at a time (one that fails is tried
+ * again before the next).
  *
  * A loop that found nothing to take is `hungry` until the log says that there may be something, one
  * that found no memory is `starved` until some is given back.
@@ -203,7 +204,7 @@ void flue_durable_enter(struct flue_item *item)
     bool drop = exporter->settings.sending_queue.on_overflow == FLUE_OVERFLOW_DROP;
 
     flue_queue_release(item); /* the lag has it */
-    if (at->expired || exporter->component->in_order)
+    if (at->expired || flue_in_order(exporter))
         flue_item_leave(item);
     else if (exporter->component->single_loop && exporter->home != at)
         hand_over(item, exporter->home);
@@ -338,6 +339,7 @@ static struct flue_item *read_ended(struct flue_recall *recall, enum flue_code c
 
 static void wait_and_read_again(struct flue_item *item)
 {
+    item->at->loading = flue_in_order(item->at->exporter);
     item->timer.fire = read_again;
     flue_timer_arm(item->at->loop, &item->timer, flue_monotonic_ns() + READ_AGAIN_NS);
 }
@@ -384,6 +386,7 @@ static void recalled(struct flue_storage_read *read, enum flue_code code,
         return;
     }
     struct flue_exporter_loop *at = item->at;
+    at->loading = false;
     if (code == FLUE_OK)
         code = rebuild(item, read->head, read->body, &error);
     else
@@ -433,6 +436,7 @@ static bool recall(struct flue_exporter_loop *at, const struct flue_storage_entr
     item->bytes = entry->bytes;
     atomic_fetch_add(&exporter->used_bytes, item->bytes);
     item->place = !drop;
+    at->loading = flue_in_order(exporter);
     return true;
 }
 
@@ -441,7 +445,7 @@ bool flue_recall_wanted(const struct flue_exporter_loop *at)
     const struct flue_exporter *exporter = at->exporter;
     uint64_t bit = UINT64_C(1) << at->loop->index;
 
-    if (at->draining || (exporter->component->single_loop && exporter->home != at))
+    if (at->draining || at->loading || (exporter->component->single_loop && exporter->home != at))
         return false;
     return !((atomic_load_explicit(&exporter->hungry, memory_order_relaxed) |
               atomic_load_explicit(&exporter->starved, memory_order_relaxed)) &
@@ -453,7 +457,7 @@ bool flue_recall_next(struct flue_exporter_loop *at)
     struct flue_exporter *exporter = at->exporter;
     uint64_t bit = UINT64_C(1) << at->loop->index;
     enum flue_storage_order order =
-        exporter->component->in_order ? FLUE_STORAGE_OLDEST : FLUE_STORAGE_NEWEST;
+        flue_in_order(exporter) ? FLUE_STORAGE_OLDEST : FLUE_STORAGE_NEWEST;
     struct flue_storage_entry entry;
 
     if (atomic_load(&exporter->used_bytes) >= memory_limit(exporter)) {

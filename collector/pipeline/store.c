@@ -100,7 +100,8 @@ static struct record_write *write_for(struct store *store, const struct flue_ite
 {
     const struct flue_exporter *exporter = item->at->exporter;
 
-    for (struct record_write *write = store->writes; write; write = write->next) {
+    struct record_write **last = &store->writes;
+    for (struct record_write *write; (write = *last); last = &write->next) {
         bool there = false;
         if (write->items[0]->at->exporter->storage != exporter->storage ||
             write->items[0]->send.batch->payload != item->send.batch->payload ||
@@ -117,8 +118,7 @@ static struct record_write *write_for(struct store *store, const struct flue_ite
     write->store = store;
     flue_arena_init(&write->arena, SLICES_BUDGET, 0);
     flue_buffer_init(&write->head, FLUE_RECORD_HEAD_MAX);
-    write->next = store->writes;
-    store->writes = write;
+    *last = write; /* batches of one request stay in their order */
     return write;
 }
 

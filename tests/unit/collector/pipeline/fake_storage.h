@@ -296,4 +296,33 @@ void flue_storage_read(struct flue_storage_read *read)
     flue_loop_post(read->loop, &read->job.task);
 }
 
+/* ---- a graph on it --------------------------------------------------------------------------- */
+
+static inline void durable_prepare(struct graph *graph, struct flue_storage *log, unsigned loops,
+                                   unsigned exporters)
+{
+    static const char *const ids[FAKES_MAX] = {"fake/a", "fake/b", "fake/c", "fake/d"};
+    struct flue_error error;
+
+    flue_payload_decoder(fake_decode);
+    graph_prepare(graph, loops, exporters);
+    graph->storage = log;
+    for (unsigned i = 0; i < exporters; i++)
+        assert_int_equal(flue_storage_queue_open(log, ids[i], &graph->logs[i], &error), FLUE_OK);
+}
+
+/* As a kill would: the loops stop where they are. */
+static inline void durable_kill(struct graph *graph)
+{
+    graph_destroy(graph);
+    log_restart(graph->storage);
+}
+
+static inline struct flue_storage_lag lag_of(struct graph *graph, unsigned exporter)
+{
+    struct flue_storage_lag lag;
+    flue_storage_lag(graph->logs[exporter], &lag);
+    return lag;
+}
+
 #endif
