@@ -92,11 +92,11 @@ struct flue_component {
     /* EXPORTER: with sending_queue.storage all items are sent on one loop, whichever received them
      * (roll-up of many items into one object). Without storage items stay on their loops. */
     bool single_loop;
-    /* EXPORTER: with storage the sends of items begin in the order of their records, always (Kafka's
-     * order of a key), also after a restart; what is cut goes on before all that has not begun, and
-     * what is refused is not cut in search of the reason. While an older one is under way, or waits
-     * to be sent again, younger ones begin: those that must wait for it the component knows.
-     * Everything else sends the newest first after an outage. Needs single_loop. */
+    /* EXPORTER: with storage the sends of items begin in the order of their records, always
+     * (Kafka's order of a key), also after a restart; what is cut goes on before all that has not
+     * begun, and what is refused is not cut in search of the reason. While an older one is under
+     * way, or waits to be sent again, younger ones begin: those that must wait for it the component
+     * knows. Everything else sends the newest first after an outage. Needs single_loop. */
     bool in_order;
     int64_t timeout_def; /* ns; 0: 5 s */
 

@@ -4,9 +4,9 @@
  * the disk (it stands there already), and a loop that has nothing in memory takes the newest record
  * that nobody has. So after an outage the newest goes first, and the backlog as fast as is left.
  *
- * A component that sends `in_order` keeps nothing in memory on the way in: every record goes through
- * the disk and is taken from there, the oldest first, one read at a time (one that fails is tried
- * again before the next).
+ * A component that sends `in_order` keeps nothing in memory on the way in: every record goes
+ * through the disk and is taken from there, the oldest first, one read at a time (one that fails is
+ * tried again before the next).
  *
  * A loop that found nothing to take is `hungry` until the log says that there may be something, one
  * that found no memory is `starved` until some is given back.
@@ -369,6 +369,12 @@ static void go_on(struct flue_item *item, bool drop)
         at->spare++; /* the pump gives it back when nothing is ready */
         flue_item_leave_line(item);
         flue_queue_enter(item);
+        return;
+    }
+    if (flue_in_order(exporter) && at->ready.first) { /* parts of what was cut meanwhile */
+        item->place = false;
+        at->spare++;
+        flue_queue_ready(item);
         return;
     }
     flue_attempt_begin(item);

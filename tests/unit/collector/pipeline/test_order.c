@@ -71,12 +71,13 @@ static void answer(struct fake *fake, struct flue_send *send)
     if (send->attempt == 0)
         note_begin(send);
     (void)flue_fail(&verdict.error, FLUE_UNAVAILABLE, "down");
-    if (!book.down && samples > MOST) {
+    bool late = send->attempt == 0 && samples % 2; /* it is cut when a younger one has been */
+    if (!book.down && samples > MOST && !late) {
         expect_parts(send, samples);
         verdict.kind = FLUE_SPLIT;
         verdict.split_max = CUT;
         flue_send_done(send, &verdict);
-    } else if (book.down || (send->attempt == 0 && samples % 4 == 1)) {
+    } else if (book.down || (late && (samples > MOST || samples % 4 == 1))) {
         flue_send_done(send, &verdict);
     } else {
         send->state = fake;
@@ -104,20 +105,53 @@ static void let_go(struct flue_loop *loop, void *arg)
 }
 
 static void life(struct graph *graph, struct flue_storage *log, struct request *requests,
-                 unsigned first, unsigned count)
+                 const uint64_t *samples, unsigned count, int64_t places)
 {
     durable_prepare(graph, log, 3, 1);
     graph->component = &ordered_component;
-    graph->settings[0].sending_queue.num_consumers = 4;
+    graph->settings[0].sending_queue.num_consumers = places;
     graph->fakes[0].hook = answer;
     book.most = 0;
     book.part_count = 0;
     graph_build(graph, NULL, 0);
-    for (unsigned i = first; i < first + count; i++) {
-        request_on(&requests[i], graph, i % 3, i % 7 == 3 ? 2000 + i : 10 + i);
+    for (unsigned i = 0; i < count; i++) {
+        request_on(&requests[i], graph, i % 3, samples[i]);
         AWAIT(requests[i].answers == 1);
         assert_int_equal(requests[i].outcome.error.code, FLUE_OK);
     }
+}
+
+/* Until nothing is left. */
+static void send_all(struct graph *graph)
+{
+    for (uint64_t end = flue_monotonic_ns() + 120000 * MS; lag_of(graph, 0).records;) {
+        flue_loop_call(atomic_load(&book.loop), let_go, &graph->fakes[0]);
+        if (flue_monotonic_ns() > end)
+            fail_msg("%llu records are left", (unsigned long long)lag_of(graph, 0).records);
+        nanosleep(&(struct timespec){0, 200000}, NULL);
+    }
+    AWAIT(state_of(graph, 0).in_flight.samples == 0);
+    assert_int_equal(book.disorder, 0);
+    assert_int_equal(book.part_count, 0);
+    assert_int_equal(state_of(graph, 0).dropped.samples, 0);
+    assert_balance(graph);
+}
+
+/* The first fails, the second is cut meanwhile and waits for places, then the first is cut. */
+static void parts_of_the_older_go_first(void **state)
+{
+    struct flue_storage *log = log_new();
+    struct graph graph;
+    struct request requests[2];
+
+    memset(requests, 0, sizeof requests);
+    memset(&book, 0, sizeof book);
+    life(&graph, log, requests, (const uint64_t[]){2001, 2002}, 2, 2);
+    AWAIT(book.begun == 4); /* both, and a part of each, which are held */
+    send_all(&graph);
+    assert_int_equal(book.begun, 10);
+    graph_destroy(&graph);
+    log_destroy(log);
 }
 
 /* Three loops receive, four are sent at a time; a life in which nothing is taken, a kill, and one
@@ -127,11 +161,14 @@ static void nothing_begins_before_what_is_older(void **state)
     struct flue_storage *log = log_new();
     struct graph graph;
     struct request requests[REQUESTS];
+    uint64_t samples[REQUESTS];
 
     memset(requests, 0, sizeof requests);
     memset(&book, 0, sizeof book);
+    for (unsigned i = 0; i < REQUESTS; i++)
+        samples[i] = i % 7 == 3 || i % 7 == 4 ? 2000 + i : 10 + i;
     book.down = true;
-    life(&graph, log, requests, 0, REQUESTS / 2);
+    life(&graph, log, requests, samples, REQUESTS / 2, 4);
     AWAIT(book.begun >= 4);
     assert_int_equal(lag_of(&graph, 0).records, REQUESTS / 2);
     durable_kill(&graph);
@@ -140,20 +177,10 @@ static void nothing_begins_before_what_is_older(void **state)
     book.down = false;
     atomic_store(&book.begun, 0);
     atomic_store(&log->fail_reads, 1);
-    life(&graph, log, requests, REQUESTS / 2, REQUESTS / 2);
-    AWAIT(atomic_load(&book.begun));
-    for (uint64_t end = flue_monotonic_ns() + 60000 * MS; lag_of(&graph, 0).records;) {
-        flue_loop_call(atomic_load(&book.loop), let_go, &graph.fakes[0]);
-        if (flue_monotonic_ns() > end)
-            fail_msg("%llu records are left", (unsigned long long)lag_of(&graph, 0).records);
-        nanosleep(&(struct timespec){0, 200000}, NULL);
-    }
-    assert_int_equal(book.disorder, 0);
-    assert_int_equal(book.part_count, 0);
+    life(&graph, log, requests + REQUESTS / 2, samples + REQUESTS / 2, REQUESTS / 2, 4);
+    AWAIT(book.begun > 0);
+    send_all(&graph);
     assert_true(book.begun > REQUESTS);
-    AWAIT(state_of(&graph, 0).in_flight.samples == 0);
-    assert_int_equal(state_of(&graph, 0).dropped.samples, 0);
-    assert_balance(&graph);
     graph_destroy(&graph);
     log_destroy(log);
 }
@@ -234,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_begins_before_what_is_older),
+        cmocka_unit_test(parts_of_the_older_go_first),
         cmocka_unit_test(joined_requests_keep_their_order),
         cmocka_unit_test(what_is_refused_is_not_cut),
     };
