@@ -22,7 +22,7 @@
 #include "collector/net/server.h"
 
 #define MS          1000000ll
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 100000
 
 struct harness {
     struct flue_loops *loops;

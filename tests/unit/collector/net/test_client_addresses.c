@@ -97,8 +97,8 @@ static void all_in_turn(void **state)
 static void fewest_first(void **state)
 {
     struct bench bench;
-    struct peer *a = peer_start(&(struct peer_behaviour){.delay_ms = 3600 * 1000});
-    struct peer *b = peer_start(&(struct peer_behaviour){.delay_ms = 3600 * 1000});
+    struct peer *a = peer_start(&(struct peer_behaviour){.delay_ms = NEVER});
+    struct peer *b = peer_start(&(struct peer_behaviour){.delay_ms = NEVER});
     struct test_call *all[20];
     name_means(a->port, b->port, 0);
     start(&bench, false);

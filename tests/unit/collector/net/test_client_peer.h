@@ -29,11 +29,14 @@
 #define MS               UINT64_C(1000000)
 #define PEER             __attribute__((unused)) static
 
+#define NEVER (24u * 3600 * 1000) /* a delay_ms that no test waits for */
+
 struct peer_behaviour {
     uint32_t max_streams; /* SETTINGS_MAX_CONCURRENT_STREAMS; 0: not sent */
     uint32_t window;      /* INITIAL_WINDOW_SIZE; 0: default */
     uint32_t max_frame;
     unsigned delay_ms;  /* before an answer */
+    unsigned answers;   /* so many at once, the others when peer->released; 0: all at once */
     unsigned refuse;    /* so many streams get REFUSED_STREAM first */
     unsigned goaway_at; /* n-th request of the first connection: GOAWAY naming the one before */
     bool reset;         /* RST_STREAM(INTERNAL_ERROR) instead of an answer */
@@ -60,7 +63,7 @@ struct peer_stream {
     int32_t id;
     uint64_t due_ns, sum;
     size_t left, all;
-    bool waiting, answered, fails;
+    bool waiting, held, answered, fails;
 };
 
 struct peer_connection {
@@ -82,6 +85,7 @@ struct peer {
     struct peer_connection *connections[PEER_CONNECTIONS];
     struct peer_stream streams[PEER_STREAMS];
     unsigned stream_count;
+    _Atomic bool released;
     /* What was seen; read after the call that made it has ended. */
     _Atomic unsigned accepted, requests, most_open, refused, resets, pings;
     _Atomic uint64_t bytes, sum, largest_frame;
@@ -252,6 +256,7 @@ static int peer_frame(nghttp2_session *session, const nghttp2_frame *frame, void
     }
     if ((complete || (head && b->early)) && !stream->answered && !stream->waiting) {
         stream->waiting = true;
+        stream->held = b->answers && peer->requests > b->answers;
         stream->due_ns = flue_monotonic_ns() + b->delay_ms * MS;
     }
     return 0;
@@ -380,7 +385,9 @@ static void *peer_main(void *arg)
         uint64_t now = flue_monotonic_ns();
         for (unsigned i = 0; i < peer->stream_count; i++) {
             struct peer_stream *stream = &peer->streams[i];
-            if (stream->waiting && stream->due_ns <= now) {
+            if (stream->waiting && stream->held && !peer->released) {
+                wait = 2;
+            } else if (stream->waiting && stream->due_ns <= now) {
                 peer_answer(stream);
             } else if (stream->waiting) {
                 int left = (int)((stream->due_ns - now) / MS) + 1;

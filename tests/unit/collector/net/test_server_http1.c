@@ -263,9 +263,9 @@ static void test_time_outs(void **state)
     struct harness h;
     struct flue_route routes[] = H_ROUTES;
     struct flue_server_config config = h_default_config;
-    config.read_header_timeout = 50 * MS;
-    config.idle_timeout = 150 * MS;
-    config.read_timeout = 100 * MS;
+    config.read_header_timeout = 500 * MS;
+    config.idle_timeout = 500 * MS;
+    config.read_timeout = 1000 * MS;
     h_start(&h, &config, routes, 4);
     expect_end(h.port, "", NULL);
     expect_end(h.port, "PRI * HT", NULL); /* neither protocol yet */
@@ -274,12 +274,10 @@ static void test_time_outs(void **state)
                "HTTP/1.1 504 ");
     /* one header byte every 10 ms does not help */
     int fd = h_connect(h.port);
-    uint64_t start = flue_monotonic_ns();
     h_say(fd, "GET /echo HTTP/1.1\r\nX: ");
     struct pollfd poller = {.fd = fd, .events = POLLIN};
-    while (poll(&poller, 1, 10) == 0 && flue_monotonic_ns() - start < PATIENCE_MS * 1000000ull)
+    while (poll(&poller, 1, 10) == 0) /* for ever, if it did */
         h_say(fd, "y");
-    assert_true(flue_monotonic_ns() - start < PATIENCE_MS * 1000000ull);
     close(fd);
     /* idle between requests */
     fd = h_connect(h.port);
@@ -287,15 +285,15 @@ static void test_time_outs(void **state)
     assert_true(h_read_until(fd, answer, sizeof answer, NULL) > 0);
     H_STARTS(answer, "HTTP/1.1 200");
     close(fd);
-    /* a slow body that makes progress is taken */
+    /* a body that is slow, but makes progress, is taken: six times half of the limit */
     fd = h_connect(h.port);
-    h_say(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8\r\n\r\n");
-    for (int i = 0; i < 8; i++) {
-        usleep(30000);
+    h_say(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 6\r\n\r\n");
+    for (int i = 0; i < 6; i++) {
+        usleep(500000);
         h_say(fd, "z");
     }
     assert_true(h_read_until(fd, answer, sizeof answer, NULL) > 0);
-    H_HAS(answer, "zzzzzzzz");
+    H_HAS(answer, "zzzzzz");
     close(fd);
     H_AWAIT(atomic_load(&h.loops->items[0]->connections) == 0 &&
             atomic_load(&h.loops->items[1]->connections) == 0);

@@ -303,9 +303,9 @@ static void test_time_outs(void **state)
 {
     struct flue_server_config config = h_default_config;
     uint8_t bytes[128];
-    config.read_header_timeout = 50 * MS;
-    config.read_timeout = 50 * MS;
-    config.idle_timeout = 100 * MS;
+    config.read_header_timeout = 500 * MS;
+    config.read_timeout = 500 * MS;
+    config.idle_timeout = 500 * MS;
     start(&config);
     h2_end(&peer);
     int idle = raw_open(); /* told to go, and where, then closed */
@@ -369,7 +369,7 @@ static void test_keepalive(void **state)
 {
     struct flue_server_config config = h_default_config;
     config.keepalive.server_parameters.time = 20 * MS;
-    config.keepalive.server_parameters.timeout = 50 * MS;
+    config.keepalive.server_parameters.timeout = 1000 * MS;
     start(&config);
     /* who answers stays */
     for (int i = 0; i < 20; i++)
@@ -384,7 +384,7 @@ static void test_keepalive(void **state)
     stop();
 
     config = h_default_config;
-    config.keepalive.server_parameters.max_connection_age = 50 * MS;
+    config.keepalive.server_parameters.max_connection_age = 500 * MS;
     config.keepalive.server_parameters.max_connection_age_grace = 100 * MS;
     start(&config);
     int32_t id = h2_request(&peer, "/hold", "x", 1, false, NULL);

@@ -174,7 +174,7 @@ static void an_item_can_be_given_up(void **state)
 {
     struct engine engine;
     struct peer *peer;
-    start(&engine, &peer, (struct peer_behaviour){.delay_ms = 30000}, PLAIN);
+    start(&engine, &peer, (struct peer_behaviour){.delay_ms = NEVER}, PLAIN);
     engine_begin(&engine);
     AWAIT(peer->requests == 1);
     flue_loop_call(engine.send.loop, engine_cancel, &engine);
