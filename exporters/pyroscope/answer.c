@@ -73,17 +73,3 @@ void flue_push_answer(const struct flue_call *call, struct flue_error *error)
               text);
     error->retry_after_ms = flue_call_retry_after_ms(call);
 }
-
-bool flue_push_answer_is_of_data(const struct flue_call *call, const struct flue_error *error)
-{
-    if (call->error.code)
-        return false;
-    switch (error->code) {
-    case FLUE_UNAUTHENTICATED:
-    case FLUE_FORBIDDEN:
-    case FLUE_NOT_FOUND:
-        return false;
-    default:
-        return call->status != 502 && call->status != 503 && call->status != 504;
-    }
-}

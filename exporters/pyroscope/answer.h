@@ -7,7 +7,5 @@
 /* Of an answer other than 200: the code says whether the same data may come again. "unknown" and
  * "internal" may: a server says that when its own store fails, and our data was checked. */
 void flue_push_answer(const struct flue_call *call, struct flue_error *error);
-/* May it be one profile's fault alone? Not when nothing was sent, or the server is away. */
-bool flue_push_answer_is_of_data(const struct flue_call *call, const struct flue_error *error);
 
 #endif

@@ -105,8 +105,8 @@ static int64_t place(struct flue_parcel_part *part, int64_t time,
                   where < 0 ? "past" : "to come", where < 0 ? "older_than" : "newer_than");
         flue_parcel_refuse(part, &error);
         break;
-    default:
-        part->late = true; /* the server may refuse it, and all that goes with it */
+    default: /* the server decides */
+        break;
     }
     return time;
 }

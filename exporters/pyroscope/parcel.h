@@ -31,10 +31,8 @@ struct flue_parcel_part {
     struct flue_parcel *parcel;
     uint8_t status; /* enum flue_parcel_status */
     bool gzip;
-    bool unseen; /* from a trusted hop, not looked into: goes out as it is */
-    bool alone;  /* never in one request with others: an error may be this one's */
-    bool late;   /* outside the server's window: only with others that are */
-    bool held;   /* for the same reason: not yet */
+    bool unseen;                   /* from a trusted hop, not looked into: goes out as it is */
+    bool held;                     /* outside the server's window: not yet */
     struct flue_label_set *labels; /* a reference */
     struct flue_bytes profile;     /* raw or gzip; in the payload, the parcel's arena, or `own` */
     struct flue_block *own;        /* made here: rewritten, merged, cut or compressed */
@@ -45,7 +43,7 @@ struct flue_parcel_part {
     struct flue_counts counts; /* share of the parcel's */
     struct flue_bytes id;
     struct flue_pace_bucket *bucket;
-    struct flue_parcel_part *next; /* while gathered: of equal labels and time; in one request */
+    struct flue_parcel_part *next; /* while gathered: of equal labels and time */
 };
 
 struct flue_parcel {

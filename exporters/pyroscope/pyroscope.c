@@ -66,15 +66,12 @@ static void make_metrics(struct flue_push_target *t, const struct flue_create *c
         struct flue_metric **metric;
         const char *name, *help;
     } all[] = {
-        {&t->pushes, "pyroscope_pushes", "push requests sent, attempts included"},
-        {&t->profiles, "pyroscope_pushed_profiles", "profiles in them"},
+        {&t->pushes, "pyroscope_pushes", "push requests sent, one profile each, attempts included"},
         {&t->trimmed, "pyroscope_labels_trimmed",
          "labels, and labels and stacks of samples, left out or cut, since the server would refuse "
          "them"},
         {&t->split, "pyroscope_profiles_split",
          "profiles that came from cutting ones that are over the server's limits"},
-        {&t->alone, "pyroscope_profiles_sent_alone",
-         "profiles to be sent alone, since a request of several was refused"},
         {&t->paced, "pyroscope_paced", "times that an item waited for its tenant's rate"},
         {&t->failovers, "pyroscope_failovers", "requests given to another replica"},
     };

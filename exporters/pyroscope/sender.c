@@ -9,23 +9,18 @@
 
 #define PUSH_PATH       "/push.v1.PusherService/Push"
 #define POOL_FROM_BYTES (64u << 10)
-#define GROUPED_MOST    (64u << 10)  /* of one profile that goes with others */
-#define GROUP_BYTES     (256u << 10) /* of all of them */
 
 struct flue_push {
     struct flue_push_sender *sender;
     struct flue_parcel *parcel;
-    struct flue_parcel_part *parts; /* by `next` */
-    size_t count;
-    uint64_t raw_bytes, cost;          /* of the profiles as they are; for the tenant's rate */
+    struct flue_parcel_part *part;
     struct flue_push *next, *previous; /* of the parcel's; next: of the spare ones */
     struct flue_flow_ticket ticket;
     int replica;
     bool begun; /* has its place */
-    bool gzip;  /* the whole body */
     struct flue_job job;
     struct flue_error error; /* of the job */
-    struct flue_block *made; /* head and tail of one, or the whole body of several */
+    struct flue_block *made; /* what stands before and behind the profile */
     struct flue_block *auth; /* value of the header */
     struct flue_bytes pieces[3];
     struct flue_slices body;
@@ -38,8 +33,9 @@ static void begin(struct flue_push *push);
 
 /* ---- life of a push ------------------------------------------------------------------------- */
 
-static struct flue_push *push_new(struct flue_push_sender *sender, struct flue_parcel *parcel)
+static struct flue_push *push_new(struct flue_push_sender *sender, struct flue_parcel_part *part)
 {
+    struct flue_parcel *parcel = part->parcel;
     struct flue_push *push = sender->spare, *first = parcel->pushes;
 
     if (push)
@@ -50,11 +46,9 @@ static struct flue_push *push_new(struct flue_push_sender *sender, struct flue_p
         return NULL;
     push->sender = sender;
     push->parcel = parcel;
-    push->parts = NULL;
-    push->count = 0;
-    push->raw_bytes = push->cost = 0;
+    push->part = part;
     push->ticket = (struct flue_flow_ticket){0};
-    push->begun = push->gzip = false;
+    push->begun = false;
     push->error.code = FLUE_OK;
     push->error.retry_after_ms = 0;
     push->made = push->auth = NULL;
@@ -180,11 +174,13 @@ static bool fail_over(struct flue_push *push, const struct flue_error *error)
     return false;
 }
 
-static void end_push(struct flue_push *push, const struct flue_error *error, bool of_data)
+static void end_push(struct flue_push *push, const struct flue_error *error)
 {
     struct flue_push_sender *sender = push->sender;
     struct flue_parcel *parcel = push->parcel;
-    bool again = error->code && flue_code_facts(error->code)->retryable, open = false;
+    struct flue_parcel_part *part = push->part;
+    bool again = error->code && flue_code_facts(error->code)->retryable;
+    bool open = again && fail_over(push, error);
 
     if (push->begun)
         flue_flow_give(sender->target->flows[push->replica], &push->ticket,
@@ -196,27 +192,14 @@ static void end_push(struct flue_push *push, const struct flue_error *error, boo
         sender->healthy = true;
     else if (again)
         sender->healthy = false;
-    if (error->code && of_data && push->count > 1 && !parcel->cancelled) {
-        open = !again;
-        flue_metric_add(sender->target->alone, (int64_t)push->count);
-    } else if (again && fail_over(push, error)) {
-        open = true;
-    }
     if (again && !open)
         fail_attempt(parcel, error);
-    for (struct flue_parcel_part *part = push->parts, *next; part; part = next) {
-        next = part->next;
-        part->next = NULL;
-        part->alone = part->alone || (error->code && of_data);
-        if (error->code == FLUE_OK)
-            part->status = FLUE_PART_SENT;
-        else if (open)
-            part->status = FLUE_PART_OPEN;
-        else if (again)
-            part->status = FLUE_PART_AGAIN;
-        else
-            part_refused(part, error);
-    }
+    if (error->code == FLUE_OK)
+        part->status = FLUE_PART_SENT;
+    else if (again)
+        part->status = open ? FLUE_PART_OPEN : FLUE_PART_AGAIN;
+    else
+        part_refused(part, error);
     parcel->running--;
     push_free(push);
     if (open) {
@@ -239,20 +222,15 @@ static void on_answer(struct flue_call *call)
     else if (error.code == FLUE_INVALID)
         error.code =
             FLUE_UNAVAILABLE; /* no answer that could be understood: the same may come again */
-    if (error.code == FLUE_RATE_LIMITED && push->parts->bucket)
-        flue_pace_refused(sender->target->pace, push->parts->bucket, flue_bytes_of(error.text),
+    if (error.code == FLUE_RATE_LIMITED && push->part->bucket)
+        flue_pace_refused(sender->target->pace, push->part->bucket, flue_bytes_of(error.text),
                           flue_monotonic_ns());
     if (error.code == FLUE_UNAUTHENTICATED && flue_push_auth_refused(&sender->auth))
         error.code = FLUE_UNAVAILABLE; /* with what the file holds by then */
-    end_push(push, &error, error.code && flue_push_answer_is_of_data(call, &error));
+    end_push(push, &error);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
-
-static struct flue_push_series series_of(const struct flue_parcel_part *part)
-{
-    return (struct flue_push_series){part->labels->encoded, part->profile, part->id};
-}
 
 static void add_piece(struct flue_push *push, const uint8_t *from, const uint8_t *to)
 {
@@ -263,9 +241,10 @@ static void add_piece(struct flue_push *push, const uint8_t *from, const uint8_t
 }
 
 /* Head, profile where it lies, tail. */
-static bool write_one(struct flue_push *push)
+static bool write_body(struct flue_push *push)
 {
-    struct flue_push_series series = series_of(push->parts);
+    const struct flue_parcel_part *part = push->part;
+    struct flue_push_series series = {part->labels->encoded, part->profile, part->id};
     uint8_t *at, *middle;
 
     push->made = flue_block_new(NULL, series.labels.size + series.id.size + FLUE_PUSH_HEAD_ROOM);
@@ -280,31 +259,6 @@ static bool write_one(struct flue_push *push)
     return true;
 }
 
-/* All of them copied behind each other: small ones, that are compressed as one. */
-static bool write_many(struct flue_push *push)
-{
-    size_t size = 0;
-    uint8_t *at;
-
-    for (const struct flue_parcel_part *part = push->parts; part; part = part->next) {
-        struct flue_push_series series = series_of(part);
-        size += flue_push_series_size(&series);
-    }
-    push->made = flue_block_new(NULL, size);
-    if (!push->made)
-        return false;
-    at = push->made->data;
-    for (const struct flue_parcel_part *part = push->parts; part; part = part->next) {
-        struct flue_push_series series = series_of(part);
-        at = flue_push_head_write(at, &series);
-        memcpy(at, series.profile.data, series.profile.size);
-        at = flue_push_tail_write(at + series.profile.size, &series);
-    }
-    push->made->size = size;
-    add_piece(push, push->made->data, push->made->data + size);
-    return true;
-}
-
 static void add_header(struct flue_push *push, struct flue_bytes name, struct flue_bytes value)
 {
     push->headers[push->call.header_count++] = (struct flue_header){name, value};
@@ -313,7 +267,7 @@ static void add_header(struct flue_push *push, struct flue_bytes name, struct fl
 static void add_headers(struct flue_push *push)
 {
     const struct flue_push_target *target = push->sender->target;
-    struct flue_bytes tenant = push->parts->labels->tenant;
+    struct flue_bytes tenant = push->part->labels->tenant;
 
     memcpy(push->headers, target->headers, target->header_count * sizeof *push->headers);
     push->call.header_count = target->header_count;
@@ -321,8 +275,6 @@ static void add_headers(struct flue_push *push)
         push->headers[target->tenant_header].value = tenant;
     else if (tenant.size)
         add_header(push, FLUE_BYTES("x-scope-orgid"), tenant);
-    if (push->gzip)
-        add_header(push, FLUE_BYTES("content-encoding"), FLUE_BYTES("gzip"));
     push->auth = flue_push_auth_take(&push->sender->auth);
     if (push->auth)
         add_header(push, FLUE_BYTES("authorization"), flue_block_bytes(push->auth));
@@ -333,7 +285,7 @@ static void fail_push(struct flue_push *push, enum flue_code code, const char *t
     struct flue_error error = {0};
 
     flue_fail(&error, code, "%s", text);
-    end_push(push, &error, false);
+    end_push(push, &error);
 }
 
 static void transmit(struct flue_push *push)
@@ -345,7 +297,7 @@ static void transmit(struct flue_push *push)
         fail_push(push, FLUE_CANCELLED, "given up");
         return;
     }
-    if (!push->made && !write_one(push)) {
+    if (!write_body(push)) {
         fail_push(push, FLUE_NO_MEMORY, "no memory for a push request");
         return;
     }
@@ -361,32 +313,19 @@ static void transmit(struct flue_push *push)
     };
     add_headers(push);
     flue_metric_add(sender->target->pushes, 1);
-    flue_metric_add(sender->target->profiles, (int64_t)push->count);
     flue_call_send(&push->call);
 }
 
 /* ---- compression ---------------------------------------------------------------------------- */
 
-/* One profile is stored compressed in its request; several share one stream around them, where what
- * the processes of a node have in common is written once. */
 static void compress(struct flue_push *push)
 {
-    const struct flue_push_target *target = push->sender->target;
-    struct flue_bytes *whole = push->count > 1 ? &push->pieces[0] : &push->parts->profile;
+    struct flue_bytes *whole = &push->part->profile;
     struct flue_slices one = {.items = whole, .count = 1, .room = 1, .total = whole->size};
     struct flue_block *packed = NULL;
 
-    if (flue_deflate(FLUE_GZIP, target->level, &one, &packed, &push->error))
-        return;
-    if (push->count == 1) {
-        flue_part_set(push->parts, packed, true);
-        return;
-    }
-    flue_block_unref(push->made);
-    push->made = packed;
-    push->pieces[0] = flue_block_bytes(packed);
-    push->body.total = packed->size;
-    push->gzip = true;
+    if (!flue_deflate(FLUE_GZIP, push->sender->target->level, &one, &packed, &push->error))
+        flue_part_set(push->part, packed, true);
 }
 
 static struct flue_push *of_job(struct flue_job *job)
@@ -403,7 +342,7 @@ static void compressed(struct flue_push *push)
 {
     if (push->error.code) {
         struct flue_error error = push->error;
-        end_push(push, &error, false);
+        end_push(push, &error);
     } else {
         transmit(push);
     }
@@ -418,13 +357,9 @@ static void compress_done(struct flue_job *job)
 static void begin(struct flue_push *push)
 {
     push->begun = true;
-    if (push->count > 1 && !write_many(push)) {
-        fail_push(push, FLUE_NO_MEMORY, "no memory for a push request");
-        return;
-    }
-    if (push->parts->gzip || push->sender->target->config->compression == FLUE_PUSH_PLAIN) {
+    if (push->part->gzip || push->sender->target->config->compression == FLUE_PUSH_PLAIN) {
         transmit(push);
-    } else if (push->raw_bytes > POOL_FROM_BYTES) {
+    } else if (push->part->profile.size > POOL_FROM_BYTES) {
         push->job = (struct flue_job){
             .loop = push->sender->loop, .work = compress_work, .done = compress_done};
         flue_pool_submit(push->sender->loop, &push->job);
@@ -459,48 +394,13 @@ static uint64_t cost_of(const struct flue_parcel_part *part)
     return size + part->labels->encoded.size;
 }
 
-static bool goes_alone(const struct flue_parcel_part *part)
+/* The first open part from next_part on, where next_part then is; NULL: none is left. */
+static struct flue_parcel_part *next_open(struct flue_parcel *parcel)
 {
-    return part->alone || part->unseen || part->profile.size > GROUPED_MOST;
-}
-
-static bool go_together(const struct flue_parcel_part *a, const struct flue_parcel_part *b)
-{
-    return !goes_alone(b) && a->gzip == b->gzip && a->late == b->late &&
-           flue_bytes_equal(a->labels->tenant, b->labels->tenant);
-}
-
-/* The open parts from `first` on that make one request: their number of places in parts[] that it
- * spans, and what they cost. */
-struct run {
-    size_t first, end, count;
-    uint64_t bytes, cost;
-};
-
-static bool next_run(const struct flue_push_sender *sender, const struct flue_parcel *parcel,
-                     struct run *run)
-{
-    size_t most = (size_t)sender->target->config->max_series_per_push;
-    const struct flue_parcel_part *head = NULL;
-
-    *run = (struct run){.first = parcel->next_part};
-    for (size_t i = parcel->next_part; i < parcel->count; i++) {
-        const struct flue_parcel_part *part = parcel->parts[i];
-        if (part->status != FLUE_PART_OPEN) {
-            run->first += !head;
-            continue;
-        }
-        if (head && (goes_alone(head) || run->count >= most ||
-                     run->bytes + part->profile.size > GROUP_BYTES || !go_together(head, part)))
-            break;
-        if (!head)
-            head = part;
-        run->count++;
-        run->end = i + 1;
-        run->bytes += part->profile.size + part->labels->encoded.size;
-        run->cost += cost_of(part);
-    }
-    return head;
+    for (; parcel->next_part < parcel->count; parcel->next_part++)
+        if (parcel->parts[parcel->next_part]->status == FLUE_PART_OPEN)
+            return parcel->parts[parcel->next_part];
+    return NULL;
 }
 
 /* The replica of the item, or the next that works; where none does, the one that is asked first. */
@@ -530,27 +430,6 @@ static int choose(struct flue_push_sender *sender, struct flue_parcel *parcel)
     return parcel->replica = (int)soonest;
 }
 
-static void take_run(struct flue_push *push, const struct run *run)
-{
-    struct flue_parcel *parcel = push->parcel;
-    struct flue_parcel_part **last = &push->parts;
-
-    for (size_t i = run->first; i < run->end; i++) {
-        struct flue_parcel_part *part = parcel->parts[i];
-        if (part->status != FLUE_PART_OPEN)
-            continue;
-        part->status = FLUE_PART_SENDING;
-        part->next = NULL;
-        *last = part;
-        last = &part->next;
-    }
-    push->count = run->count;
-    push->raw_bytes = run->bytes;
-    push->cost = run->cost;
-    parcel->next_part = run->end;
-    parcel->running++;
-}
-
 static void all_begun(struct flue_push_sender *sender, struct flue_parcel *parcel)
 {
     unlist(sender, parcel);
@@ -565,12 +444,12 @@ static bool pump_parcel(struct flue_push_sender *sender, struct flue_parcel *par
                         uint64_t *wait_ns)
 {
     const struct flue_push_target *target = sender->target;
-    struct run run;
+    struct flue_parcel_part *part;
 
-    while (next_run(sender, parcel, &run)) {
-        struct flue_pace_bucket *bucket = parcel->parts[run.first]->bucket;
-        uint64_t wait =
-            bucket ? flue_pace_take(target->pace, bucket, run.cost, flue_monotonic_ns()) : 0;
+    while ((part = next_open(parcel)) != NULL) {
+        uint64_t wait = part->bucket ? flue_pace_take(target->pace, part->bucket, cost_of(part),
+                                                      flue_monotonic_ns())
+                                     : 0;
         struct flue_push *push;
         bool more;
         if (wait) {
@@ -578,14 +457,16 @@ static bool pump_parcel(struct flue_push_sender *sender, struct flue_parcel *par
             *wait_ns = wait < *wait_ns ? wait : *wait_ns;
             return true;
         }
-        push = push_new(sender, parcel);
+        push = push_new(sender, part);
         if (!push) {
             *wait_ns = 100000000;
             return false;
         }
         push->replica = choose(sender, parcel);
-        take_run(push, &run);
-        if (!next_run(sender, parcel, &run))
+        part->status = FLUE_PART_SENDING;
+        parcel->next_part++;
+        parcel->running++;
+        if (!next_open(parcel))
             all_begun(sender, parcel);
         push->ticket.ready = on_place;
         if (!flue_flow_take(target->flows[push->replica], sender->loop, &push->ticket)) {

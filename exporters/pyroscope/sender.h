@@ -1,12 +1,9 @@
-/* sender.h: one loop's pushes: which parts go together, where, how many at once, and what becomes
- * of their answers.
+/* sender.h: one loop's pushes: where each part goes, how many at once, and what becomes of their
+ * answers.
  *
- * A request holds one large profile, or small ones of one item and tenant together (up to
- * max_series_per_push and 256 KiB): a server needs half a second for a request, whatever is in it,
- * and a request costs more than a small profile. The server tries every series and fails the call
- * if one fails, without saying which. So after an error that may be one profile's, each of the
- * request goes alone: at once where the error is final, in the next attempt where it is not. What
- * was stored already is sent twice then, with the same labels and time, which the store folds.
+ * A request holds one profile. The server tries every series of a request and fails the call if one
+ * of them fails, without saying which (its wire error is that of the first), so of several together
+ * those that were stored would be sent again, and count twice until the store compacts.
  *
  * Places: pipeline/flow.h, one flow a replica. Rates: pace.h; an item that must wait for its
  * tenant's rate lets others pass. An item stays with its replica until that one fails.
@@ -32,7 +29,7 @@ struct flue_push_target { /* of all loops */
     size_t tenant_header; /* where it stands in `headers`, or header_count */
     struct flue_pace *pace;
     struct flue_storage_queue *storage; /* NULL: no notes */
-    struct flue_metric *pushes, *profiles, *trimmed, *split, *alone, *paced, *failovers;
+    struct flue_metric *pushes, *trimmed, *split, *paced, *failovers;
 };
 
 struct flue_push;

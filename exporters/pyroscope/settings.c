@@ -154,10 +154,6 @@ const struct flue_field flue_pyroscope_fields[] = {
              .maximum = 65536,
              .help = "most pushes in flight at one replica, over all cores; how many there are "
                      "follows the server's latency"),
-    FLUE_INT(struct flue_pyroscope_config, max_series_per_push, .def = "100", .minimum = 1,
-             .maximum = 1000,
-             .help = "small profiles of one item in one request; after an error that may be one "
-                     "profile's they are sent each alone"),
     FLUE_STRING(struct flue_pyroscope_config, proxy_url, .help = "HTTP proxy, for HTTP/1.1"),
     FLUE_FIELDS_END};
 

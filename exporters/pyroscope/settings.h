@@ -64,7 +64,6 @@ struct flue_pyroscope_config {
     struct flue_window_config window;
     struct flue_pacing_config pacing;
     int64_t max_concurrency;
-    int64_t max_series_per_push;
     const char *proxy_url;
 };
 enum { FLUE_PUSH_GZIP, FLUE_PUSH_PLAIN };

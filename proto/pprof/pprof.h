@@ -110,15 +110,14 @@ enum flue_code flue_push_read(struct flue_block *body, const struct flue_pprof_l
 enum flue_code flue_push_json_read(struct flue_bytes json, size_t budget,
                                    struct flue_account *account, struct flue_block **body,
                                    struct flue_error *error);
-/* The parts of a request whose series have one profile each, for those who encode labels once and
- * write them often. A series is head, profile, tail; series stand behind each other. */
+/* The parts of a request with one profile, for those who encode labels once and write them often:
+ * head, profile, tail. */
 struct flue_push_series {
     struct flue_bytes labels; /* as flue_push_labels_write has them */
     struct flue_bytes profile, id;
 };
 size_t flue_push_labels_size(const struct flue_pprof_label *labels, size_t count);
 uint8_t *flue_push_labels_write(uint8_t *at, const struct flue_pprof_label *labels, size_t count);
-size_t flue_push_series_size(const struct flue_push_series *series);
 #define FLUE_PUSH_HEAD_ROOM 40 /* of a head, besides its labels */
 uint8_t *flue_push_head_write(uint8_t *at, const struct flue_push_series *series);
 uint8_t *flue_push_tail_write(uint8_t *at, const struct flue_push_series *series);

@@ -351,11 +351,6 @@ static size_t content_size(const struct flue_push_series *series)
     return series->labels.size + flue_len_field_size(2, sample_size(series));
 }
 
-size_t flue_push_series_size(const struct flue_push_series *series)
-{
-    return flue_len_field_size(1, content_size(series));
-}
-
 uint8_t *flue_push_head_write(uint8_t *at, const struct flue_push_series *series)
 {
     at = flue_write_len_head(at, 1, content_size(series));

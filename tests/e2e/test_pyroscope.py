@@ -224,14 +224,17 @@ def test_very_many_in_flight_on_few_connections(daemon, pyroscope):
 
 def test_a_server_that_fails_is_not_asked_by_the_whole_queue(daemon, pyroscope):
     flue = daemon(exporter="sending_queue: {num_consumers: 7}")
-    pyroscope.control(fail=100000, code="unavailable", retry_after=250)
+    pyroscope.control(fail=100000, code="unavailable", retry_after=250, hold="true")
     profile = (ROOT / "examples/go-cpu.pb.gz").read_bytes()
     for i in range(40):
         url = f"http://127.0.0.1:{flue.ports['pprof']}/v1/pprof?service.name=s{i}"
         assert httpx.post(url, content=profile).status_code == 204
-    wait_for(lambda: pyroscope.received()["requests"] >= 5, what="the first attempts")
-    assert pyroscope.received()["requests"] <= 7  # five open the circuit
-    assert flue.total("otelcol_exporter_queued_profiles") >= 33
+    # All seven are asked before the first answer: five failures would keep the rest from asking.
+    wait_for(lambda: pyroscope.received()["requests"] >= 7, timeout=60, what="the first attempts")
+    assert flue.total("otelcol_exporter_queued_profiles") == 33
+    pyroscope.control(hold="false")
+    wait_for(lambda: flue.total("otelcol_exporter_circuit_opened"), timeout=60, what="the circuit to open")
+    assert pyroscope.received()["requests"] == 7
 
 
 def test_pprof_goes_out_byte_for_byte(daemon, pyroscope):

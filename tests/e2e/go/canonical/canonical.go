@@ -59,6 +59,18 @@ func valueType(v *profile.ValueType) string {
 	return v.Type + "/" + v.Unit
 }
 
+type byKey struct {
+	samples []Sample
+	keys    []string
+}
+
+func (b *byKey) Len() int           { return len(b.keys) }
+func (b *byKey) Less(i, j int) bool { return b.keys[i] < b.keys[j] }
+func (b *byKey) Swap(i, j int) {
+	b.keys[i], b.keys[j] = b.keys[j], b.keys[i]
+	b.samples[i], b.samples[j] = b.samples[j], b.samples[i]
+}
+
 // Of spells out p; samples too when full.
 func Of(p *profile.Profile, full bool) Profile {
 	c := Profile{
@@ -69,6 +81,7 @@ func Of(p *profile.Profile, full bool) Profile {
 	for _, t := range p.SampleType {
 		c.SampleTypes = append(c.SampleTypes, valueType(t))
 	}
+	var keys []string // one a sample: made once, not at every comparison
 	for _, s := range p.Sample {
 		values := map[string]int64{}
 		for i, v := range s.Value {
@@ -98,13 +111,10 @@ func Of(p *profile.Profile, full bool) Profile {
 			}
 		}
 		sort.Strings(labels)
-		c.Samples = append(c.Samples, Sample{Stack: stack, Labels: labels, Values: values})
+		sample := Sample{Stack: stack, Labels: labels, Values: values}
+		c.Samples = append(c.Samples, sample)
+		keys = append(keys, strings.Join(stack, "\n")+"\x00"+strings.Join(labels, "\n")+fmt.Sprint(values))
 	}
-	sort.Slice(c.Samples, func(i, j int) bool {
-		a, b := c.Samples[i], c.Samples[j]
-		ka := strings.Join(a.Stack, "\n") + "\x00" + strings.Join(a.Labels, "\n") + fmt.Sprint(a.Values)
-		kb := strings.Join(b.Stack, "\n") + "\x00" + strings.Join(b.Labels, "\n") + fmt.Sprint(b.Values)
-		return ka < kb
-	})
+	sort.Sort(&byKey{c.Samples, keys})
 	return c
 }

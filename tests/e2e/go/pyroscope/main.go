@@ -4,7 +4,8 @@
 //
 // Control, all as query parameters of POST /control: delay=500ms, fail=N (answer the next N pushes with
 // code=unavailable|resource_exhausted|unknown|invalid_argument), window=1h (0: any age), multitenancy=true,
-// rate=N (bytes a second of one tenant, with burst=N; 0: any), authorization=TEXT (else 401).
+// rate=N (bytes a second of one tenant, with burst=N; 0: any), authorization=TEXT (else 401), hold=true (pushes wait
+// until hold=false).
 package main
 
 import (
@@ -76,6 +77,7 @@ type server struct {
 	buckets       map[string]*bucket
 	limited       int
 	authorization string
+	held          chan struct{} // closed when what is held goes on; nil: nothing is
 }
 
 type bucket struct {
@@ -203,7 +205,7 @@ func (s *server) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	if failing {
 		s.fail--
 	}
-	multi, authorization := s.multitenancy, s.authorization
+	multi, authorization, held := s.multitenancy, s.authorization, s.held
 	s.mu.Unlock()
 	defer func() { s.mu.Lock(); s.inFlight--; s.mu.Unlock() }()
 	tenant := req.Header().Get("X-Scope-OrgID")
@@ -212,6 +214,13 @@ func (s *server) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 	}
 	if multi && tenant == "" {
 		return nil, fail(connect.CodeUnauthenticated, "no org id")
+	}
+	if held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return nil, fail(connect.CodeCanceled, "client gone")
+		}
 	}
 	if failing {
 		err := connect.NewError(code, errors.New("told to fail"))
@@ -311,6 +320,14 @@ func (s *server) control(w http.ResponseWriter, req *http.Request) {
 			s.buckets = map[string]*bucket{}
 		case "authorization":
 			s.authorization = v
+		case "hold":
+			if s.held != nil {
+				close(s.held)
+				s.held = nil
+			}
+			if v == "true" {
+				s.held = make(chan struct{})
+			}
 		case "multitenancy":
 			s.multitenancy = v == "true"
 		case "reset":
