@@ -173,36 +173,16 @@ static size_t resource_count(const struct flue_payload *base)
     return flue_otlp_payload(base)->index->resource_count;
 }
 
-const struct flue_payload_ops flue_otlp_ops = {
-    .form = FLUE_FORM_OTLP,
-    .name = "otlp",
-    .destroy = destroy,
-    .clone = clone,
-    .encoded_size = encoded_size,
-    .held_size = held_size,
-    .slices = slices,
-    .resource_count = resource_count,
-    .attribute_get = flue_otlp_attribute_get,
-    .attribute_each = flue_otlp_attribute_each,
-    .attributes_set = flue_otlp_attributes_set,
-    .attribute_remove = flue_otlp_attribute_remove,
-    .merge = flue_otlp_merge,
-    .split = flue_otlp_split,
-};
+/* What profiles and traces have in common: resources with attributes in an overlay. */
+#define SHARED_OPS                                                                                 \
+    .form = FLUE_FORM_OTLP, .name = "otlp", .destroy = destroy, .clone = clone,                    \
+    .encoded_size = encoded_size, .held_size = held_size, .slices = slices,                        \
+    .resource_count = resource_count, .attribute_get = flue_otlp_attribute_get,                    \
+    .attribute_each = flue_otlp_attribute_each, .attributes_set = flue_otlp_attributes_set,        \
+    .attribute_remove = flue_otlp_attribute_remove
 
-const struct flue_payload_ops flue_trace_ops = {
-    .form = FLUE_FORM_OTLP,
-    .name = "otlp",
-    .destroy = destroy,
-    .clone = clone,
-    .encoded_size = encoded_size,
-    .held_size = held_size,
-    .slices = slices,
-    .resource_count = resource_count,
-    .attribute_get = flue_otlp_attribute_get,
-    .attribute_each = flue_otlp_attribute_each,
-    .attributes_set = flue_otlp_attributes_set,
-    .attribute_remove = flue_otlp_attribute_remove,
-    .merge = flue_trace_merge,
-    .split = flue_trace_split,
-};
+const struct flue_payload_ops flue_otlp_ops = {SHARED_OPS, .merge = flue_otlp_merge,
+                                               .split = flue_otlp_split};
+
+const struct flue_payload_ops flue_trace_ops = {SHARED_OPS, .merge = flue_trace_merge,
+                                                .split = flue_trace_split};
