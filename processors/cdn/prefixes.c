@@ -1,11 +1,12 @@
-/* prefixes.c: from prefixes to intervals, from intervals to trees. */
+/* prefixes.c: texts; from prefixes to intervals. */
 #include "processors/cdn/prefixes.h"
 
 #include <arpa/inet.h>
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+
+#include "processors/cdn/intervals.h"
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
@@ -90,117 +91,23 @@ bool flue_prefix_holds(const struct flue_prefix *prefix, const struct flue_addre
     return memcmp(bytes, prefix->address.bytes, sizeof bytes) == 0;
 }
 
-/* ---- a static B+-tree ------------------------------------------------------------------------ */
+/* ---- intervals ------------------------------------------------------------------------------- */
 
-/* Levels from the leaves to the root, each an array of blocks of one cache line. Key j of an inner
- * block is the smallest key under its child j + 1. Behind the last key stands the greatest value. */
-#define LEVELS_MAX 12
-#define HUGE_PAGE  (2u << 20)
-/* Whole cache lines; what is large on large pages, since half of a look-up's misses are the TLB's. */
-static void *keys_of(size_t size)
-{
-    size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
-    void *at = aligned_alloc(align, (size + align - 1) / align * align);
-    if (at && align == HUGE_PAGE)
-        (void)madvise(at, size, MADV_HUGEPAGE);
-    return at;
-}
-
-#define TREE(KEY, NAME, WIDTH)                                                                     \
-    struct NAME {                                                                                  \
-        KEY *keys[LEVELS_MAX]; /* [0] the leaves */                                                \
-        unsigned levels;                                                                           \
-        size_t count;                                                                              \
-        uint32_t *values; /* of leaf key i */                                                      \
-    };                                                                                             \
-    static void NAME##_free(struct NAME *tree)                                                     \
-    {                                                                                              \
-        for (unsigned i = 0; i < tree->levels; i++)                                                \
-            free(tree->keys[i]);                                                                   \
-        free(tree->values);                                                                        \
-    }                                                                                              \
-    static size_t NAME##_blocks(const struct NAME *tree, unsigned level)                           \
-    {                                                                                              \
-        size_t blocks = (tree->count + WIDTH - 1) / WIDTH;                                         \
-        while (level--)                                                                            \
-            blocks = (blocks + WIDTH) / (WIDTH + 1);                                               \
-        return blocks;                                                                             \
-    }                                                                                              \
-    /* `starts` ascending, the first 0 */                                                          \
-    static bool NAME##_build(struct NAME *tree, const KEY *starts, const uint32_t *values,         \
-                             size_t count)                                                         \
-    {                                                                                              \
-        memset(tree, 0, sizeof *tree);                                                             \
-        tree->count = count;                                                                       \
-        tree->values = keys_of((count ? count : 1) * sizeof *values);                              \
-        if (!tree->values)                                                                         \
-            return false;                                                                          \
-        if (count)                                                                                 \
-            memcpy(tree->values, values, count * sizeof *values);                                  \
-        size_t span = 1; /* leaf blocks under a child */                                           \
-        for (unsigned level = 0; count && level < LEVELS_MAX; level++) {                           \
-            size_t blocks = NAME##_blocks(tree, level), keys = blocks * WIDTH;                     \
-            KEY *at = keys_of(keys * sizeof(KEY));                                                 \
-            if (!at)                                                                               \
-                return false;                                                                      \
-            tree->keys[tree->levels++] = at;                                                       \
-            for (size_t i = 0; i < keys; i++) {                                                    \
-                size_t leaf = level == 0 ? i                                                       \
-                                         : ((i / WIDTH) * (WIDTH + 1) + i % WIDTH + 1) * span *    \
-                                               WIDTH;                                              \
-                at[i] = leaf < count ? starts[leaf] : (KEY)-1;                                     \
-            }                                                                                      \
-            if (level > 0)                                                                         \
-                span *= WIDTH + 1;                                                                 \
-            if (blocks == 1)                                                                       \
-                break;                                                                             \
-        }                                                                                          \
-        return true;                                                                               \
-    }                                                                                              \
-    /* The index of the last start that is <= key. */                                              \
-    static size_t NAME##_find(const struct NAME *tree, KEY key)                                    \
-    {                                                                                              \
-        size_t block = 0, at = 0;                                                                  \
-        if (key == (KEY)-1) /* would count what stands behind the last key */                      \
-            return tree->count - 1;                                                                \
-        for (unsigned level = tree->levels; level-- > 0;) {                                        \
-            const KEY *keys = tree->keys[level] + block * WIDTH;                                   \
-            unsigned below = 0;                                                                    \
-            for (unsigned i = 0; i < WIDTH; i++)                                                   \
-                below += keys[i] <= key;                                                           \
-            if (level == 0)                                                                        \
-                at = block * WIDTH + below;                                                        \
-            else                                                                                   \
-                block = block * (WIDTH + 1) + below;                                               \
-        }                                                                                          \
-        return at - 1;                                                                             \
-    }                                                                                              \
-    static size_t NAME##_bytes(const struct NAME *tree)                                            \
-    {                                                                                              \
-        size_t bytes = tree->count * sizeof(uint32_t);                                             \
-        for (unsigned i = 0; i < tree->levels; i++)                                                \
-            bytes += NAME##_blocks(tree, i) * WIDTH * sizeof(KEY);                                 \
-        return bytes;                                                                              \
-    }
-TREE(uint32_t, tree32, 16)
-TREE(uint64_t, tree64, 8)
-
-/* Prefixes longer than /64: few, so a sorted array and a binary search do. */
+/* What is in the /64 that a value of the IPv6 intervals leads to: starts and places, ascending. */
 struct wide {
-    uint64_t high, low;
-    uint32_t place;
+    uint32_t first, count;
 };
-/* A value of the IPv6 tree with this bit: in this /64 the wide intervals decide. */
+/* A value of the IPv6 intervals with this bit: the number of such a /64. */
 #define WIDE UINT32_C(0x80000000)
 
 struct flue_prefixes {
-    struct tree32 v4;
-    struct tree64 v6;
+    /* By the first 64 bits; an IPv4 address is their upper half. */
+    struct flue_intervals *v4, *v6;
     struct wide *wides;
-    size_t wide_count, count;
+    uint64_t *lows;
+    uint32_t *places; /* of lows */
+    size_t wide_count, low_count, count;
 };
-
-/* ---- intervals ------------------------------------------------------------------------------- */
 
 static uint64_t high_of(const struct flue_prefix *p)
 {
@@ -292,93 +199,79 @@ struct open {
 };
 #define STACK_MAX 68 /* the ground, lengths 0 to 64, and the mark of a /64 with longer ones */
 
-/* `bits` of a key: 32 or 64. Prefixes are sorted by start, shorter first: a stack holds those that
- * contain the point where we are. */
-static bool sweep(const struct flue_prefix *items, size_t count, unsigned bits,
+/* Prefixes of one piece of 64 bits, the first (`low` false) or the second, sorted by start, shorter
+ * first: a stack holds those that contain the point where we are, on the ground of `outer`. */
+static bool sweep(const struct flue_prefix *items, size_t count, bool low, uint32_t outer,
                   struct intervals *out)
 {
     struct open stack[STACK_MAX];
     unsigned depth = 0;
-    uint64_t greatest = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
 
-    stack[depth++] = (struct open){greatest, 0};
-    if (!push(out, 0, 0))
+    stack[depth++] = (struct open){UINT64_MAX, outer};
+    if (!push(out, 0, outer))
         return false;
     for (size_t i = 0; i <= count; i++) {
-        uint64_t start = i == count ? greatest : high_of(&items[i]) >> (64 - bits);
+        uint64_t start = i == count ? UINT64_MAX : low ? low_of(&items[i]) : high_of(&items[i]);
         /* Close what ends before the start; at the end, everything but the ground. */
         while (depth > 1 && (i == count || stack[depth - 1].last < start)) {
             uint64_t last = stack[--depth].last;
-            if (last < greatest && !push(out, last + 1, stack[depth - 1].place))
+            if (last != UINT64_MAX && !push(out, last + 1, stack[depth - 1].place))
                 return false;
         }
         if (i == count)
             break;
-        unsigned length = items[i].length < bits ? items[i].length : bits;
-        uint64_t last = start | (length == bits ? 0 : greatest >> length);
-        stack[depth++] = (struct open){last, items[i].place};
-        if (!push(out, start, items[i].place))
+        unsigned length = items[i].length - (low ? 64u : 0u);
+        stack[depth] = (struct open){start | (length == 64 ? 0 : UINT64_MAX >> length),
+                                     items[i].place};
+        if (!push(out, start, stack[depth++].place))
             return false;
     }
     return true;
 }
 
-static bool wide_push(struct flue_prefixes *p, size_t *room, uint64_t high, uint64_t low,
-                      uint32_t place)
+/* The prefixes of one /64, all longer than 64. `of_one` is used again and again. */
+static bool add_wide(struct flue_prefixes *p, size_t rooms[2], struct intervals *of_one,
+                     const struct flue_prefix *items, size_t count, uint32_t outer)
 {
-    struct wide *last = p->wide_count ? &p->wides[p->wide_count - 1] : NULL;
-    if (last && last->high == high && last->low == low) {
-        last->place = place;
-        return true;
-    }
-    if (p->wide_count == *room) {
-        size_t more = *room ? *room * 2 : 64;
-        struct wide *wides = realloc(p->wides, more * sizeof *wides);
+    of_one->count = 0;
+    if (!sweep(items, count, true, outer, of_one))
+        return false;
+    if (p->wide_count == rooms[0]) {
+        size_t room = rooms[0] ? rooms[0] * 2 : 64;
+        struct wide *wides = realloc(p->wides, room * sizeof *wides);
         if (!wides)
             return false;
         p->wides = wides;
-        *room = more;
+        rooms[0] = room;
     }
-    p->wides[p->wide_count++] = (struct wide){high, low, place};
-    return true;
-}
-
-/* The prefixes of one /64, all longer than 64: sorted by low start, shorter first. */
-static bool sweep_wide(struct flue_prefixes *p, size_t *room, const struct flue_prefix *items,
-                       size_t count, uint32_t outer)
-{
-    struct open stack[STACK_MAX];
-    unsigned depth = 0;
-    uint64_t high = high_of(items);
-
-    stack[depth++] = (struct open){UINT64_MAX, outer};
-    if (!wide_push(p, room, high, 0, outer))
-        return false;
-    for (size_t i = 0; i <= count; i++) {
-        uint64_t start = i == count ? 0 : low_of(&items[i]);
-        while (depth > 1 && (i == count || stack[depth - 1].last < start)) {
-            uint64_t last = stack[--depth].last;
-            if (last != UINT64_MAX && !wide_push(p, room, high, last + 1, stack[depth - 1].place))
-                return false;
-        }
-        if (i == count)
-            break;
-        uint64_t last = start | (items[i].length == 128 ? 0 : UINT64_MAX >> (items[i].length - 64));
-        stack[depth++] = (struct open){last, items[i].place};
-        if (!wide_push(p, room, high, start, items[i].place))
+    if (rooms[1] - p->low_count < of_one->count) {
+        size_t room = rooms[1] * 2 + of_one->count;
+        uint64_t *lows = realloc(p->lows, room * sizeof *lows);
+        if (lows)
+            p->lows = lows;
+        uint32_t *places = realloc(p->places, room * sizeof *places);
+        if (places)
+            p->places = places;
+        if (!lows || !places)
             return false;
+        rooms[1] = room;
     }
+    p->wides[p->wide_count++] = (struct wide){(uint32_t)p->low_count, (uint32_t)of_one->count};
+    memcpy(p->lows + p->low_count, of_one->starts, of_one->count * sizeof *p->lows);
+    memcpy(p->places + p->low_count, of_one->values, of_one->count * sizeof *p->places);
+    p->low_count += of_one->count;
     return true;
 }
 
 /* Every /64 that holds longer prefixes becomes one entry marked WIDE, and what is in it goes into
  * `wides`. The stack holds the prefixes of at most /64 around the point where we are. */
-static bool build_v6(struct flue_prefixes *p, const struct flue_prefix *items, size_t count,
+static bool sweep_v6(struct flue_prefixes *p, const struct flue_prefix *items, size_t count,
                      struct intervals *out)
 {
     struct flue_prefix *flat = malloc((count ? count : 1) * sizeof *flat);
+    struct intervals of_one = {0};
     struct open stack[STACK_MAX];
-    size_t flats = 0, room = 0;
+    size_t flats = 0, rooms[2] = {0, 0};
     unsigned depth = 0;
     bool ok = flat != NULL;
 
@@ -397,34 +290,31 @@ static bool build_v6(struct flue_prefixes *p, const struct flue_prefix *items, s
         size_t end = i;
         while (end < count && items[end].length > 64 && high_of(&items[end]) == high)
             end++;
-        ok = sweep_wide(p, &room, items + i, end - i, stack[depth - 1].place);
         flat[flats] = items[i];
         flat[flats].length = 64;
-        flat[flats++].place = WIDE | (uint32_t)i; /* no two alike: never merged */
+        flat[flats++].place = WIDE | (uint32_t)p->wide_count;
+        ok = add_wide(p, rooms, &of_one, items + i, end - i, stack[depth - 1].place);
         i = end;
     }
-    ok = ok && sweep(flat, flats, 64, out);
+    ok = ok && sweep(flat, flats, false, 0, out);
+    free(of_one.starts);
+    free(of_one.values);
     free(flat);
     return ok;
 }
 
-static bool build_trees(struct flue_prefixes *p, const struct flue_prefix *items, size_t count,
-                        size_t fours)
+static bool build_intervals(struct flue_prefixes *p, const struct flue_prefix *items, size_t count,
+                            size_t fours)
 {
-    struct intervals four = {0}, six = {0};
-    uint32_t *starts = NULL;
-    bool ok = sweep(items, fours, 32, &four) && build_v6(p, items + fours, count - fours, &six);
+    struct intervals swept = {0};
+    bool ok = sweep(items, fours, false, 0, &swept) &&
+              (p->v4 = flue_intervals_new(swept.starts, swept.values, swept.count)) != NULL;
 
-    ok = ok && (starts = malloc(four.count * sizeof *starts)) != NULL;
-    for (size_t i = 0; ok && i < four.count; i++)
-        starts[i] = (uint32_t)four.starts[i];
-    ok = ok && tree32_build(&p->v4, starts, four.values, four.count) &&
-         tree64_build(&p->v6, six.starts, six.values, six.count);
-    free(starts);
-    free(four.starts);
-    free(four.values);
-    free(six.starts);
-    free(six.values);
+    swept.count = 0;
+    ok = ok && sweep_v6(p, items + fours, count - fours, &swept) &&
+         (p->v6 = flue_intervals_new(swept.starts, swept.values, swept.count)) != NULL;
+    free(swept.starts);
+    free(swept.values);
     return ok;
 }
 
@@ -443,7 +333,7 @@ enum flue_code flue_prefixes_build(struct flue_prefix *items, size_t count, uint
     p->count = count = unite(items, count, disputed, dispute, arg);
     while (fours < count && !items[fours].address.v6)
         fours++;
-    if (!build_trees(p, items, count, fours)) {
+    if (!build_intervals(p, items, count, fours)) {
         flue_prefixes_destroy(p);
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a table of %zu prefixes", count);
     }
@@ -455,41 +345,43 @@ void flue_prefixes_destroy(struct flue_prefixes *prefixes)
 {
     if (!prefixes)
         return;
-    tree32_free(&prefixes->v4);
-    tree64_free(&prefixes->v6);
+    flue_intervals_destroy(prefixes->v4);
+    flue_intervals_destroy(prefixes->v6);
     free(prefixes->wides);
+    free(prefixes->lows);
+    free(prefixes->places);
     free(prefixes);
 }
 
 /* ---- look-up --------------------------------------------------------------------------------- */
 
-static uint32_t find_wide(const struct flue_prefixes *p, uint64_t high, uint64_t low)
+static uint32_t find_wide(const struct flue_prefixes *p, const struct wide *wide, uint64_t low)
 {
-    size_t below = 0, above = p->wide_count; /* the last that is <= (high, low) */
-    while (below < above) {
+    size_t below = wide->first, above = below + wide->count; /* the last that is <= low */
+    while (above - below > 1) {
         size_t middle = below + (above - below) / 2;
-        const struct wide *w = &p->wides[middle];
-        if (w->high < high || (w->high == high && w->low <= low))
-            below = middle + 1;
+        if (p->lows[middle] <= low)
+            below = middle;
         else
             above = middle;
     }
-    return below ? p->wides[below - 1].place : 0;
+    return p->places[below];
 }
 
 uint32_t flue_prefixes_find(const struct flue_prefixes *prefixes,
                             const struct flue_address *address)
 {
-    if (!address->v6) {
-        uint32_t key;
-        memcpy(&key, address->bytes, sizeof key);
-        return prefixes->v4.values[tree32_find(&prefixes->v4, be32toh(key))];
-    }
     uint64_t high, low;
+
     memcpy(&high, address->bytes, sizeof high);
+    high = be64toh(high);
+    if (!address->v6)
+        return flue_intervals_find(prefixes->v4, high);
+    uint32_t value = flue_intervals_find(prefixes->v6, high);
+    if (!(value & WIDE))
+        return value;
     memcpy(&low, address->bytes + 8, sizeof low);
-    uint32_t value = prefixes->v6.values[tree64_find(&prefixes->v6, be64toh(high))];
-    return value & WIDE ? find_wide(prefixes, be64toh(high), be64toh(low)) : value;
+    return find_wide(prefixes, &prefixes->wides[value & ~WIDE], be64toh(low));
 }
 
 size_t flue_prefixes_count(const struct flue_prefixes *prefixes)
@@ -499,6 +391,7 @@ size_t flue_prefixes_count(const struct flue_prefixes *prefixes)
 
 size_t flue_prefixes_bytes(const struct flue_prefixes *prefixes)
 {
-    return sizeof *prefixes + tree32_bytes(&prefixes->v4) + tree64_bytes(&prefixes->v6) +
-           prefixes->wide_count * sizeof(struct wide);
+    return sizeof *prefixes + flue_intervals_bytes(prefixes->v4) +
+           flue_intervals_bytes(prefixes->v6) + prefixes->wide_count * sizeof *prefixes->wides +
+           prefixes->low_count * (sizeof *prefixes->lows + sizeof *prefixes->places);
 }

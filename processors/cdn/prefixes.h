@@ -1,9 +1,8 @@
 /* prefixes.h: the longest prefix that holds an address, among a million, in under 64 MB.
  *
- * The prefixes cut the address space into elementary intervals; each begins at a key and has the
- * place of its longest prefix. The starts lie in a static B+-tree (all keys of one cache line are
- * compared at once; PlanB, NSDI '26; here rebuilt whole, never edited): 32-bit keys for IPv4, the
- * upper 64 bits for IPv6, and a small second tree over all 128 bits for prefixes longer than /64.
+ * The prefixes cut the address space into elementary intervals; each has the place of its longest
+ * prefix, and intervals.h finds it: by the first 64 bits, of which an IPv4 address is the upper
+ * half; a /64 that holds longer prefixes has intervals of its own.
  *
  * Built by one thread, then immutable: any thread may look up.
  */
@@ -13,8 +12,8 @@
 #include "collector/base/bytes.h"
 #include "collector/base/error.h"
 
-/* An address in network order; IPv4 in the first four bytes. IPv4 mapped into IPv6 is read as IPv4.
- */
+/* An address in network order; IPv4 in the first four bytes, the rest 0. IPv4 mapped into IPv6 is
+ * read as IPv4. */
 struct flue_address {
     bool v6;
     uint8_t bytes[16];
