@@ -42,15 +42,10 @@ struct object_aws {
     unsigned role_count, next_role;
     const char *sts, *instance;
     struct flue_bytes instance_token;
+    bool clock_tried;
 };
 
 /* ---- the plan, on the pool ------------------------------------------------------------------ */
-
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
 
 struct files {
     struct flue_bytes config, credentials;
@@ -58,7 +53,7 @@ struct files {
 
 static const char *home_file(struct object_aws *aws, const char *variable, const char *name)
 {
-    const char *path = environment(variable), *home = environment("HOME");
+    const char *path = object_environment(variable), *home = object_environment("HOME");
     if (path && strncmp(path, "~/", 2) == 0 && home)
         return flue_arena_printf(&aws->arena, "%s/%s", home, path + 2);
     return path ? path : home ? flue_arena_printf(&aws->arena, "%s/.aws/%s", home, name) : NULL;
@@ -117,10 +112,10 @@ static bool take_static(struct object_aws *aws, const struct object_ini *ini, co
 
 static bool from_environment(struct object_aws *aws)
 {
-    const char *id = environment("AWS_ACCESS_KEY_ID");
-    const char *secret = environment("AWS_SECRET_ACCESS_KEY");
-    const char *token = environment("AWS_SESSION_TOKEN");
-    const char *ends = environment("AWS_CREDENTIAL_EXPIRATION");
+    const char *id = object_environment("AWS_ACCESS_KEY_ID");
+    const char *secret = object_environment("AWS_SECRET_ACCESS_KEY");
+    const char *token = object_environment("AWS_SESSION_TOKEN");
+    const char *ends = object_environment("AWS_CREDENTIAL_EXPIRATION");
     if (!id)
         return false;
     aws->via = "environment";
@@ -128,8 +123,10 @@ static bool from_environment(struct object_aws *aws)
     if (!secret)
         flue_fail(&aws->error, FLUE_UNAVAILABLE,
                   "AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not");
-    aws->secret = (struct object_secret){
-        .id = id, .secret = secret, .token = token ? token : environment("AWS_SECURITY_TOKEN")};
+    aws->secret =
+        (struct object_secret){.id = id,
+                               .secret = secret,
+                               .token = token ? token : object_environment("AWS_SECURITY_TOKEN")};
     if (ends && !object_iso_date(flue_bytes_of(ends), &aws->secret.ends))
         flue_fail(&aws->error, FLUE_UNAVAILABLE, "AWS_CREDENTIAL_EXPIRATION is not a time");
     return true;
@@ -151,10 +148,10 @@ static bool from_web(struct object_aws *aws, const char *file, const char *arn, 
 
 static bool from_container(struct object_aws *aws)
 {
-    const char *relative = environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-    const char *full = environment("AWS_CONTAINER_CREDENTIALS_FULL_URI");
-    const char *file = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-    const char *token = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    const char *relative = object_environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    const char *full = object_environment("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    const char *file = object_environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    const char *token = object_environment("AWS_CONTAINER_AUTHORIZATION_TOKEN");
     if (!relative && !full)
         return false;
     aws->via = "container";
@@ -175,7 +172,7 @@ static bool from_container(struct object_aws *aws)
 
 static bool from_instance(struct object_aws *aws)
 {
-    const char *off = environment("AWS_EC2_METADATA_DISABLED");
+    const char *off = object_environment("AWS_EC2_METADATA_DISABLED");
     if (off && strcasecmp(off, "true") == 0)
         return false;
     aws->via = "instance metadata";
@@ -273,13 +270,13 @@ static bool from_profile(struct object_aws *aws, const struct files *files, cons
 static void plan(void *user)
 {
     struct object_aws *aws = user;
-    const char *profile = environment("AWS_PROFILE");
+    const char *profile = object_environment("AWS_PROFILE");
     struct files files;
     if (!profile)
-        profile = environment("AWS_DEFAULT_PROFILE");
-    aws->sts = environment("AWS_ENDPOINT_URL_STS");
-    aws->instance = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
-    const char *mode = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+        profile = object_environment("AWS_DEFAULT_PROFILE");
+    aws->sts = object_environment("AWS_ENDPOINT_URL_STS");
+    aws->instance = object_environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    const char *mode = object_environment("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
     if (!aws->instance)
         aws->instance = mode && strcasecmp(mode, "ipv6") == 0 ? "http://[fd00:ec2::254]"
                                                               : "http://169.254.169.254";
@@ -294,8 +291,9 @@ static void plan(void *user)
         if (fallback)
             read_profile(&files, "default", fallback);
         if ((!fallback || !fallback->found || !key(aws, fallback, "role_arn")) &&
-            from_web(aws, environment("AWS_WEB_IDENTITY_TOKEN_FILE"), environment("AWS_ROLE_ARN"),
-                     environment("AWS_ROLE_SESSION_NAME")))
+            from_web(aws, object_environment("AWS_WEB_IDENTITY_TOKEN_FILE"),
+                     object_environment("AWS_ROLE_ARN"),
+                     object_environment("AWS_ROLE_SESSION_NAME")))
             return;
     }
     if (from_profile(aws, &files, profile ? profile : "default", profile != NULL))
@@ -362,6 +360,7 @@ static void fresh(struct object_aws *aws)
 }
 
 static void next_role(struct object_aws *aws);
+static void assume_role(struct object_aws *aws);
 
 static bool idp_trouble(const struct object_ask *a)
 {
@@ -372,6 +371,13 @@ static bool idp_trouble(const struct object_ask *a)
 static void on_sts(struct object_ask *a)
 {
     struct object_aws *aws = a->user;
+    if (!a->error.code && a->status >= 400 && a->status < 500 && aws->next_role &&
+        !aws->clock_tried &&
+        object_identity_take_date(aws->identity, flue_call_header(&a->call, "date"), "AWS STS")) {
+        aws->clock_tried = true; /* it was signed for a time that is none there */
+        assume_role(aws);
+        return;
+    }
     if (a->error.code)
         aws->error = a->error;
     else
@@ -428,7 +434,7 @@ static void ask_sts(struct object_aws *aws, const char *action, const struct rol
             host = flue_bytes_from(host, (size_t)(slashes - host.data) + 2);
         size_t slash = flue_bytes_find(host, '/');
         host = slash == SIZE_MAX ? host : flue_bytes_first(host, slash);
-        uint64_t now = flue_wall_ns() / OBJECT_SECOND;
+        uint64_t now = object_identity_now(aws->identity);
         if (!date || flue_digest_make(&body, FLUE_DIGEST_SHA256, &digest, &aws->error)) {
             fail(aws, FLUE_NO_MEMORY, "no memory for a request to STS");
             return;
@@ -470,7 +476,13 @@ static void next_role(struct object_aws *aws)
         end(aws);
         return;
     }
-    ask_sts(aws, "AssumeRole", &aws->roles[aws->next_role++]);
+    aws->next_role++;
+    assume_role(aws);
+}
+
+static void assume_role(struct object_aws *aws)
+{
+    ask_sts(aws, "AssumeRole", &aws->roles[aws->next_role - 1]);
 }
 
 /* A JSON answer with keys, of a container or an instance. */
@@ -638,6 +650,7 @@ static void renew(struct object_identity *identity)
     aws->web_token = aws->instance_token = (struct flue_bytes){0};
     aws->container_url = aws->container_token = NULL;
     aws->role_count = aws->next_role = 0;
+    aws->clock_tried = false;
     aws->offload = (struct object_offload){
         .loop = identity->loop, .work = plan, .done = on_planned, .user = aws};
     object_offload(&aws->offload);

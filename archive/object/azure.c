@@ -123,14 +123,6 @@ static enum flue_code prepare(struct object_call *call, struct flue_error *error
 
 /* ---- what an answer means ------------------------------------------------------------------- */
 
-static bool is_one_of(struct flue_bytes code, const char *const *names)
-{
-    for (; *names; names++)
-        if (flue_bytes_is(code, *names))
-            return true;
-    return false;
-}
-
 static bool judge(struct object_call *call)
 {
     static const char *const held[] = {"AuthenticationFailed",
@@ -157,7 +149,7 @@ static bool judge(struct object_call *call)
     struct azure *azure = azure_of(call->store);
     struct flue_bytes code = flue_call_header(&call->http, "x-ms-error-code");
     unsigned status = call->http.status;
-    bool put = !call->op || call->op->kind == OBJECT_PUT;
+    bool put = call->op->kind == OBJECT_PUT;
     uint32_t wait_ms = 0;
     enum flue_code what;
     if (object_status_ok(call))
@@ -167,22 +159,19 @@ static bool judge(struct object_call *call)
         azure->md5 = true;
         return true;
     }
-    if (status == 403 && !call->skew_tried) {
-        call->skew_tried = true;
-        if (object_take_date(call))
-            return true;
-    }
+    if (status == 403 && object_take_date(call))
+        return true;
     if (azure->tokens && !call->identity_tried &&
         (status == 401 || flue_bytes_is(code, "AuthenticationFailed"))) {
         call->identity_tried = true;
         object_identity_drop(&call->store->identity, call->identity_version);
         return true;
     }
-    if (call->op && call->op->kind == OBJECT_DELETE && status == 404 &&
+    if (call->op->kind == OBJECT_DELETE && status == 404 &&
         !flue_bytes_is(code, "ContainerNotFound"))
         return false; /* gone is gone */
     if (flue_bytes_is(code, "BlobAlreadyExists") ||
-        (put && status == 412 && call->op && call->op->request->create == FLUE_OBJECT_CREATE)) {
+        (put && status == 412 && call->op->request->create == FLUE_OBJECT_CREATE)) {
         call->existed = true;
         flue_fail(&call->error, FLUE_REFUSED, "%s: the object exists already", call->store->label);
         return false;
@@ -190,9 +179,10 @@ static bool judge(struct object_call *call)
     if (status == 429 || flue_bytes_is(code, "ServerBusy")) {
         what = FLUE_RATE_LIMITED;
         wait_ms = 2000;
-    } else if (is_one_of(code, later) || status >= 500 || status == 408) {
+    } else if (object_is_one_of(code, later) || status >= 500 || status == 408) {
         what = FLUE_UNAVAILABLE;
-    } else if (is_one_of(code, held) || status == 401 || status == 403 || (put && status == 404)) {
+    } else if (object_is_one_of(code, held) || status == 401 || status == 403 ||
+               (put && status == 404)) {
         what = put             ? FLUE_UNAVAILABLE
                : status == 404 ? FLUE_NOT_FOUND
                : status == 401 ? FLUE_UNAUTHENTICATED
@@ -258,21 +248,15 @@ static void read_connection_string(const char *text, struct flue_arena *arena,
             suffix.size ? (const char *)suffix.data : "core.windows.net"));
 }
 
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
 static enum flue_code find_account(struct azure *azure, struct account *account,
                                    struct flue_error *error)
 {
     const struct flue_azure_config *config = azure->config;
     struct flue_bytes url = flue_bytes_of(config->url);
     const char *connection = config->auth.connection_string;
-    const char *name = environment("AZURE_STORAGE_ACCOUNT"),
-               *key = environment("AZURE_STORAGE_KEY"),
-               *sas = environment("AZURE_STORAGE_SAS_TOKEN");
+    const char *name = object_environment("AZURE_STORAGE_ACCOUNT"),
+               *key = object_environment("AZURE_STORAGE_KEY"),
+               *sas = object_environment("AZURE_STORAGE_SAS_TOKEN");
     size_t mark = flue_bytes_find(url, '?');
     *account = (struct account){0};
     if (mark != SIZE_MAX) {
@@ -281,7 +265,7 @@ static enum flue_code find_account(struct azure *azure, struct account *account,
     }
     bool from_environment = config->auth.type == FLUE_AZURE_AUTH_ENVIRONMENT && !account->sas.size;
     if (from_environment && (!connection || !*connection))
-        connection = environment("AZURE_STORAGE_CONNECTION_STRING");
+        connection = object_environment("AZURE_STORAGE_CONNECTION_STRING");
     if ((from_environment || config->auth.type == FLUE_AZURE_AUTH_CONNECTION_STRING) &&
         connection && *connection) {
         read_connection_string(connection, &azure->arena, account);
@@ -381,7 +365,7 @@ static void check(const void *raw, struct flue_check *check)
         flue_check_fail(check, "container", "is not the name of a container (3 to 63 characters)");
     if (config->url && *config->url && flue_client_endpoint_check(config->url, true, &error))
         flue_check_fail(check, "url", "%s", error.text);
-    if (config->access_tier && !is_one_of(flue_bytes_of(config->access_tier), tiers))
+    if (config->access_tier && !object_is_one_of(flue_bytes_of(config->access_tier), tiers))
         flue_check_fail(check, "access_tier", "is Hot, Cool, Cold or Archive");
     if (config->auth.type == FLUE_AZURE_AUTH_CONNECTION_STRING &&
         (!config->auth.connection_string || !*config->auth.connection_string))
@@ -413,12 +397,7 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
         azure->store.identity.renew = NULL;
     if (!code)
         code = object_client_new(loop, azure->endpoint, &config->tls, &azure->client, error);
-    if (code) {
-        flue_object_store_destroy(&azure->store);
-        return code;
-    }
-    *out = &azure->store;
-    return FLUE_OK;
+    return object_store_opened(&azure->store, code, out);
 }
 
 /* az://account/container/prefix, or with ?url=… az:///container/prefix. */

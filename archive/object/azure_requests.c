@@ -13,12 +13,6 @@ static unsigned digest_of(struct object_op *op)
     return azure_of(op->store)->md5 ? FLUE_DIGEST_MD5 : FLUE_DIGEST_CRC64NVME;
 }
 
-static void on_simple(struct object_call *call)
-{
-    object_op_take(call->op, call);
-    object_op_finish(call->op);
-}
-
 /* What belongs to the blob, not to its bytes. */
 static void blob_fields(struct object_call *call)
 {
@@ -62,7 +56,8 @@ static void leave(struct object_op *op)
 
 static void commit(struct object_op *op)
 {
-    struct object_call *call = object_call_new(op->store, op, "PUT", op->request->key, on_simple);
+    struct object_call *call =
+        object_call_new(op->store, op, "PUT", op->request->key, object_op_answered);
     struct flue_buffer text;
     char id[ID_SIZE + 4];
     if (!call)
@@ -74,12 +69,7 @@ static void commit(struct object_op *op)
         flue_buffer_printf(&text, "<Latest>%s</Latest>", id);
     }
     flue_buffer_text(&text, "</BlockList>");
-    struct flue_slices *body = flue_arena_zalloc(&op->arena, 1, sizeof *body);
-    struct flue_bytes copy = flue_arena_copy(&op->arena, flue_buffer_bytes(&text));
-    if (text.failed || !body || !copy.data || !flue_slices_add(body, &op->arena, copy))
-        flue_fail(&call->error, FLUE_NO_MEMORY, "no memory to complete an upload");
-    flue_buffer_destroy(&text);
-    call->body = body;
+    object_call_text(call, &text);
     call->digests = digest_of(op);
     object_call_query(call, "comp", FLUE_BYTES("blocklist"));
     blob_fields(call);
@@ -96,7 +86,8 @@ static void put(struct object_op *op)
         object_upload_start(op, &blocks, 50000, digest_of(op));
         return;
     }
-    struct object_call *call = object_call_new(op->store, op, "PUT", request->key, on_simple);
+    struct object_call *call =
+        object_call_new(op->store, op, "PUT", request->key, object_op_answered);
     if (!call)
         return;
     call->body = request->body;
@@ -122,22 +113,7 @@ static bool md5_wrong(struct object_call *call, struct flue_bytes data)
 
 static void on_got(struct object_call *call)
 {
-    struct object_op *op = call->op;
-    struct flue_bytes data = call->http.response;
-    uint64_t from = 0, total = data.size;
-    if (!call->error.code && call->http.status == 206 &&
-        !object_content_range(flue_call_header(&call->http, "content-range"), &from, &total))
-        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: an answer without Content-Range",
-                  op->store->label);
-    else if (!call->error.code && call->http.status == 200 && md5_wrong(call, data))
-        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: the object's checksum is wrong",
-                  op->store->label);
-    object_op_take(op, call);
-    if (!call->error.code) {
-        op->request->object_size = total;
-        object_op_data(op, data);
-    }
-    object_op_finish(op);
+    object_op_got(call, md5_wrong);
 }
 
 static void get_range(struct object_op *op, const char *range)
@@ -307,7 +283,7 @@ static void list(struct object_op *op)
 static void delete (struct object_op *op)
 {
     struct object_call *call =
-        object_call_new(op->store, op, "DELETE", op->request->key, on_simple);
+        object_call_new(op->store, op, "DELETE", op->request->key, object_op_answered);
     if (call)
         object_call_start(call);
 }

@@ -155,7 +155,7 @@ static json_t *parse(const struct object_call *call)
 static bool judge(struct object_call *call)
 {
     unsigned status = call->http.status;
-    bool put = !call->op || call->op->kind == OBJECT_PUT;
+    bool put = call->op->kind == OBJECT_PUT;
     uint32_t wait_ms = 0;
     enum flue_code code;
     if (object_status_ok(call) || (status == 308 && call->url_path))
@@ -165,7 +165,7 @@ static bool judge(struct object_call *call)
         object_identity_drop(&call->store->identity, call->identity_version);
         return true;
     }
-    if (status == 404 && call->op && call->op->kind == OBJECT_DELETE)
+    if (status == 404 && call->op->kind == OBJECT_DELETE)
         return false; /* gone is gone */
     if (status == 412) {
         call->existed = true;
@@ -257,9 +257,10 @@ static void session_end(struct object_op *op)
     struct session *session = session_of(op);
     if (op->request->error.code && session->path) {
         struct object_call *call =
-            object_call_new(op->store, NULL, "DELETE", (struct flue_bytes){0}, NULL);
+            object_call_new(op->store, op, "DELETE", (struct flue_bytes){0}, NULL);
         if (call) {
-            call->url_path = flue_arena_string(&call->arena, flue_bytes_of(session->path));
+            call->cleaning = true;
+            call->url_path = session->path;
             object_call_start(call);
         }
     }
@@ -432,30 +433,7 @@ static bool hash_wrong(struct object_call *call, struct flue_bytes data)
 
 static void on_got(struct object_call *call)
 {
-    struct object_op *op = call->op;
-    struct flue_object_request *request = op->request;
-    struct flue_bytes data = call->http.response;
-    uint64_t from = 0, total = data.size;
-    if (request->offset < 0 && !call->cancelled &&
-        (call->http.status == 416 || (call->http.status == 206 && data.size == 0))) {
-        call->error = (struct flue_error){0}; /* the end of an empty object */
-        data = (struct flue_bytes){0};
-        total = 0;
-    } else if (!call->error.code && call->http.status == 206 &&
-               !object_content_range(flue_call_header(&call->http, "content-range"), &from,
-                                     &total)) {
-        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: an answer without Content-Range",
-                  op->store->label);
-    } else if (!call->error.code && call->http.status == 200 && hash_wrong(call, data)) {
-        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: the object's checksum is wrong",
-                  op->store->label);
-    }
-    object_op_take(op, call);
-    if (!call->error.code) {
-        request->object_size = total;
-        object_op_data(op, data);
-    }
-    object_op_finish(op);
+    object_op_got(call, hash_wrong);
 }
 
 static void get(struct object_op *op)
@@ -546,16 +524,10 @@ static void list(struct object_op *op)
     object_call_start(call);
 }
 
-static void on_deleted(struct object_call *call)
-{
-    object_op_take(call->op, call);
-    object_op_finish(call->op);
-}
-
 static void delete (struct object_op *op)
 {
     struct object_call *call =
-        object_call_new(op->store, op, "DELETE", op->request->key, on_deleted);
+        object_call_new(op->store, op, "DELETE", op->request->key, object_op_answered);
     if (call)
         object_call_start(call);
 }
@@ -628,27 +600,14 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
     enum flue_code code = endpoint
                               ? object_client_new(loop, endpoint, &config->tls, &gcs->client, error)
                               : flue_fail(error, FLUE_NO_MEMORY, "no memory for a store");
-    if (code) {
-        flue_object_store_destroy(&gcs->store);
-        return code;
-    }
-    *out = &gcs->store;
-    return FLUE_OK;
+    return object_store_opened(&gcs->store, code, out);
 }
 
 static enum flue_code from_url(const char *url, struct flue_arena *arena, void *raw,
                                struct flue_bytes *prefix, struct flue_error *error)
 {
     struct flue_gcs_config *config = raw;
-    struct object_url parts;
-    enum flue_code code = object_url_read(url, "gs", flue_gcs_fields, raw, arena, &parts, error);
-    if (code)
-        return code;
-    if (parts.name.size == 0 || flue_bytes_find(parts.name, 0) != SIZE_MAX)
-        return flue_fail(error, FLUE_INVALID, "the URL names no bucket (gs://bucket/prefix)");
-    config->name = (const char *)parts.name.data;
-    *prefix = parts.rest;
-    return FLUE_OK;
+    return object_url_bucket(url, "gs", flue_gcs_fields, raw, arena, &config->name, prefix, error);
 }
 
 static const char *const schemes[] = {"gs", NULL};

@@ -15,12 +15,6 @@
 #define SCOPE      "https://www.googleapis.com/auth/devstorage.read_write"
 #define TOKEN_URL  "https://oauth2.googleapis.com/token"
 
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
 static const char *text(json_t *root, const char *name, struct flue_arena *arena)
 {
     const char *value = json_string_value(json_object_get(root, name));
@@ -33,7 +27,6 @@ static void service_account(struct object_oauth *oauth, json_t *root)
     const char *key = text(root, "private_key", &oauth->arena);
     const char *key_id = text(root, "private_key_id", &oauth->arena);
     const char *uri = text(root, "token_uri", &oauth->arena);
-    unsigned long long now = (unsigned long long)(flue_wall_ns() / OBJECT_SECOND);
     struct flue_bytes jwt;
     oauth->via = "service account";
     if (!uri)
@@ -43,8 +36,9 @@ static void service_account(struct object_oauth *oauth, json_t *root)
                   "the file has no client_email, private_key or token_uri");
         return;
     }
-    json_t *claims = json_pack("{s:s, s:s, s:s, s:I, s:I}", "iss", email, "scope", SCOPE, "aud",
-                               uri, "iat", (json_int_t)now, "exp", (json_int_t)(now + 3600));
+    json_t *claims =
+        json_pack("{s:s, s:s, s:s, s:I, s:I}", "iss", email, "scope", SCOPE, "aud", uri, "iat",
+                  (json_int_t)oauth->now, "exp", (json_int_t)(oauth->now + 3600));
     json_t *header = json_pack("{s:s, s:s}", "alg", "RS256", "typ", "JWT");
     if (header && key_id)
         json_object_set_new(header, "kid", json_string(key_id));
@@ -133,7 +127,7 @@ static void external_account(struct object_oauth *oauth, json_t *root)
 
 static void metadata_server(struct object_oauth *oauth)
 {
-    const char *host = environment("GCE_METADATA_HOST");
+    const char *host = object_environment("GCE_METADATA_HOST");
     oauth->via = "metadata server";
     oauth->metadata = true;
     oauth->endpoint =
@@ -146,7 +140,7 @@ static void metadata_server(struct object_oauth *oauth)
 
 static const char *own_file(struct object_oauth *oauth)
 {
-    const char *folder = environment("CLOUDSDK_CONFIG"), *home = environment("HOME");
+    const char *folder = object_environment("CLOUDSDK_CONFIG"), *home = object_environment("HOME");
     const char *path =
         folder ? flue_arena_printf(&oauth->arena, "%s/application_default_credentials.json", folder)
         : home ? flue_arena_printf(&oauth->arena,
@@ -160,7 +154,7 @@ void object_google_plan(struct object_oauth *oauth)
     const struct flue_gcs_config *config = oauth->config;
     const char *path = config->credentials_file && *config->credentials_file
                            ? config->credentials_file
-                           : environment("GOOGLE_APPLICATION_CREDENTIALS");
+                           : object_environment("GOOGLE_APPLICATION_CREDENTIALS");
     struct flue_bytes json;
     if (!path)
         path = own_file(oauth);

@@ -1,9 +1,11 @@
 /* identity.c: see identity.h. */
 #include "archive/object/identity.h"
+#include "archive/object/date.h"
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 
 #include <openssl/crypto.h>
+#include <stdlib.h>
 
 #define SECOND    UINT64_C(1000000000)
 #define ADVISED   900u /* seconds before the end */
@@ -11,10 +13,31 @@
 #define AGAIN_NS  (5 * SECOND) /* between two renewals that are not forced */
 #define FAILED_NS (1 * SECOND) /* a failure is everybody's answer for so long */
 #define STALE_S   600u
+#define SKEW_S    240 /* not worth a correction */
 
-static uint64_t now_seconds(void)
+uint64_t object_identity_now(const struct object_identity *identity)
 {
-    return flue_wall_ns() / SECOND;
+    return flue_wall_ns() / SECOND + (uint64_t)identity->skew;
+}
+
+void object_identity_set_clock(struct object_identity *identity, uint64_t theirs, const char *whose)
+{
+    identity->skew += (int64_t)theirs - (int64_t)object_identity_now(identity);
+    flue_log(FLUE_WARN, "object store", "the clocks differ; the store's is used for signatures",
+             FLUE_S("store", whose), FLUE_I("store_is_ahead_s", identity->skew), FLUE_LOG_END);
+}
+
+bool object_identity_take_date(struct object_identity *identity, struct flue_bytes date,
+                               const char *whose)
+{
+    uint64_t theirs;
+    if (!object_http_date(date, &theirs))
+        return false;
+    int64_t apart = (int64_t)theirs - (int64_t)object_identity_now(identity);
+    if (apart < SKEW_S && apart > -SKEW_S)
+        return false;
+    object_identity_set_clock(identity, theirs, whose);
+    return true;
 }
 
 void object_identity_init(struct object_identity *identity, struct flue_loop *loop)
@@ -56,7 +79,7 @@ enum object_identity_state object_identity_get(struct object_identity *identity,
                                                struct object_waiter *waiter,
                                                struct flue_error *error)
 {
-    uint64_t now = now_seconds(), ticks = flue_monotonic_ns();
+    uint64_t now = object_identity_now(identity), ticks = flue_monotonic_ns();
     bool must = !identity->have || identity->dropped, may = false;
     if (!identity->renew)
         return OBJECT_IDENTITY_READY;
@@ -116,7 +139,7 @@ static const char *keep(struct object_identity *identity, const char *text, bool
 void object_identity_renewed(struct object_identity *identity, const struct object_secret *secret,
                              const struct flue_error *error)
 {
-    uint64_t now = now_seconds();
+    uint64_t now = object_identity_now(identity);
     bool good = secret != NULL;
     identity->renewing = false;
     identity->error = error && !secret ? *error : (struct flue_error){0};
@@ -170,4 +193,10 @@ void object_identity_destroy(struct object_identity *identity)
     identity->renewing = false;
     forget(identity);
     flue_arena_destroy(&identity->arena);
+}
+
+const char *object_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
 }

@@ -25,7 +25,7 @@ struct object_waiter {
 
 struct object_secret {
     const char *id, *secret, *token; /* any may be NULL; in `arena` */
-    uint64_t ends;                   /* wall clock, seconds; 0: never */
+    uint64_t ends;                   /* vendor's clock, seconds; 0: never */
 };
 
 struct object_identity {
@@ -35,12 +35,13 @@ struct object_identity {
     void (*stop)(struct object_identity *identity); /* a renewal that runs is given up */
     void *user;
 
+    int64_t skew; /* seconds that the vendor's clock is ahead of ours, as far as is known */
     bool have;
     struct object_secret secret;
     uint64_t version;        /* counts up with every change */
     struct flue_arena arena; /* of `secret` */
     bool renewing, dropped;
-    uint64_t obtained;       /* wall clock, seconds */
+    uint64_t obtained;       /* vendor's clock, seconds */
     uint64_t not_before_ns;  /* monotonic: no other renewal until then */
     struct flue_error error; /* of the last renewal */
     struct object_waiter *first, **last;
@@ -60,5 +61,18 @@ void object_identity_drop(struct object_identity *identity, uint64_t version);
 void object_identity_renewed(struct object_identity *identity, const struct object_secret *secret,
                              const struct flue_error *error);
 void object_identity_destroy(struct object_identity *identity);
+
+/* Seconds since 1970 by the vendor's clock: what is signed says when, and who is asked for
+ * credentials has the clock of the store. */
+uint64_t object_identity_now(const struct object_identity *identity);
+/* `theirs` is their clock right now; `whose`, for the log. */
+void object_identity_set_clock(struct object_identity *identity, uint64_t theirs,
+                               const char *whose);
+/* An answer that refuses a signature has this Date: is it believed (over 4 minutes from
+ * object_identity_now), so that another signature may do better? */
+bool object_identity_take_date(struct object_identity *identity, struct flue_bytes date,
+                               const char *whose);
+/* A variable of the environment; NULL: not set, or empty. */
+const char *object_environment(const char *name);
 
 #endif

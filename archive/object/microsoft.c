@@ -11,21 +11,15 @@
 #define TOKEN_LIMIT (32u * 1024)
 #define RESOURCE    "https://storage.azure.com/"
 
-static const char *environment(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
 static const char *either(const char *configured, const char *name)
 {
-    return configured && *configured ? configured : environment(name);
+    return configured && *configured ? configured : object_environment(name);
 }
 
 static void entra(struct object_oauth *oauth, const char *tenant, const char *client,
                   const char *secret, struct flue_bytes assertion)
 {
-    const char *authority = environment("AZURE_AUTHORITY_HOST");
+    const char *authority = object_environment("AZURE_AUTHORITY_HOST");
     struct flue_buffer url;
     struct flue_url_pair form[5] = {{FLUE_BYTES("grant_type"), FLUE_BYTES("client_credentials")},
                                     {FLUE_BYTES("client_id"), flue_bytes_of(client)},
@@ -77,9 +71,9 @@ static void workload(struct object_oauth *oauth, const struct flue_azure_auth *a
 
 static void managed(struct object_oauth *oauth, const char *client)
 {
-    const char *endpoint = environment("IDENTITY_ENDPOINT");
-    const char *header = environment("IDENTITY_HEADER");
-    const char *host = environment("AZURE_POD_IDENTITY_AUTHORITY_HOST");
+    const char *endpoint = object_environment("IDENTITY_ENDPOINT");
+    const char *header = object_environment("IDENTITY_HEADER");
+    const char *host = object_environment("AZURE_POD_IDENTITY_AUTHORITY_HOST");
     bool service = endpoint && header;
     struct flue_url_pair query[3] = {
         {FLUE_BYTES("api-version"), service ? FLUE_BYTES("2019-08-01") : FLUE_BYTES("2018-02-01")},
@@ -134,11 +128,11 @@ void object_microsoft_plan(struct object_oauth *oauth)
         managed(oauth, either(auth->client_id, "AZURE_CLIENT_ID"));
         break;
     default:
-        if (environment("AZURE_FEDERATED_TOKEN_FILE"))
+        if (object_environment("AZURE_FEDERATED_TOKEN_FILE"))
             workload(oauth, auth);
-        else if (environment("AZURE_CLIENT_SECRET"))
+        else if (object_environment("AZURE_CLIENT_SECRET"))
             principal(oauth, auth);
         else
-            managed(oauth, environment("AZURE_CLIENT_ID"));
+            managed(oauth, object_environment("AZURE_CLIENT_ID"));
     }
 }

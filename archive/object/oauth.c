@@ -71,15 +71,20 @@ enum flue_code object_oauth_read(struct flue_bytes json, uint64_t now, struct fl
     return out->token ? FLUE_OK : FLUE_UNAVAILABLE;
 }
 
+static void clear(struct object_oauth *oauth)
+{
+    if (oauth->body.size)
+        OPENSSL_cleanse((void *)(uintptr_t)oauth->body.data, oauth->body.size);
+    oauth->body = (struct flue_bytes){0};
+    flue_arena_reset(&oauth->arena);
+}
+
 static void end(struct object_oauth *oauth, const struct object_secret *secret)
 {
     if (oauth->error.code && oauth->via)
         flue_fail_prefix(&oauth->error, "credentials (%s)", oauth->via);
     object_identity_renewed(oauth->identity, oauth->error.code ? NULL : secret, &oauth->error);
-    if (oauth->body.size)
-        OPENSSL_cleanse((void *)(uintptr_t)oauth->body.data, oauth->body.size);
-    oauth->body = (struct flue_bytes){0};
-    flue_arena_reset(&oauth->arena);
+    clear(oauth);
 }
 
 static bool updating(const struct object_ask *ask)
@@ -88,6 +93,7 @@ static bool updating(const struct object_ask *ask)
 }
 
 static void on_answer(struct object_ask *ask);
+static void begin(struct object_oauth *oauth);
 
 static void send_ask(struct object_oauth *oauth)
 {
@@ -131,6 +137,13 @@ static void on_answer(struct object_ask *ask)
     struct object_oauth *oauth = ask->user;
     struct object_secret secret = {0};
     struct flue_error inner = {0};
+    if (!ask->error.code && (ask->status == 400 || ask->status == 401) && !oauth->clock_tried &&
+        object_identity_take_date(oauth->identity, flue_call_header(&ask->call, "date"),
+                                  oauth->via)) {
+        oauth->clock_tried = true; /* an assertion was signed for a time that is none there */
+        begin(oauth);
+        return;
+    }
     if (ask->error.code) {
         oauth->error = ask->error;
         oauth->error.code = FLUE_UNAVAILABLE;
@@ -139,8 +152,8 @@ static void on_answer(struct object_ask *ask)
         flue_fail(&oauth->error, FLUE_UNAVAILABLE,
                   "something else answers where the metadata server should");
     } else {
-        object_oauth_read(ask->response, flue_wall_ns() / OBJECT_SECOND, &oauth->arena, &secret,
-                          &inner);
+        object_oauth_read(ask->response, object_identity_now(oauth->identity), &oauth->arena,
+                          &secret, &inner);
         if (ask->status != 200 || inner.code)
             flue_fail(&oauth->error, FLUE_UNAVAILABLE, "HTTP %u: %s", ask->status,
                       inner.code ? inner.text : "with a token");
@@ -166,18 +179,25 @@ static void plan(void *user)
     oauth->plan(oauth);
 }
 
+static void begin(struct object_oauth *oauth)
+{
+    clear(oauth);
+    oauth->error = (struct flue_error){0};
+    oauth->via = oauth->endpoint = oauth->method = oauth->impersonate = NULL;
+    oauth->path = (struct flue_bytes){0};
+    oauth->metadata = false;
+    oauth->now = object_identity_now(oauth->identity);
+    oauth->ask = (struct object_ask){.again = updating};
+    oauth->offload = (struct object_offload){
+        .loop = oauth->identity->loop, .work = plan, .done = on_planned, .user = oauth};
+    object_offload(&oauth->offload);
+}
+
 static void renew(struct object_identity *identity)
 {
     struct object_oauth *oauth = identity->user;
-    flue_arena_reset(&oauth->arena);
-    oauth->error = (struct flue_error){0};
-    oauth->via = oauth->endpoint = oauth->method = oauth->impersonate = NULL;
-    oauth->path = oauth->body = (struct flue_bytes){0};
-    oauth->metadata = false;
-    oauth->ask = (struct object_ask){.again = updating};
-    oauth->offload = (struct object_offload){
-        .loop = identity->loop, .work = plan, .done = on_planned, .user = oauth};
-    object_offload(&oauth->offload);
+    oauth->clock_tried = false;
+    begin(oauth);
 }
 
 static void stop(struct object_identity *identity)

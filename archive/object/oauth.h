@@ -19,6 +19,8 @@ struct object_oauth {
     struct object_ask ask;
     struct flue_error error;
     const char *via;
+    uint64_t now; /* seconds by the vendor's clock, when the plan began */
+    bool clock_tried;
     /* What to ask; set by the plan. */
     const char *endpoint, *method;
     struct flue_bytes path, body;

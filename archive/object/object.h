@@ -80,7 +80,9 @@ void flue_object_put(struct flue_object_request *request);
 void flue_object_get(struct flue_object_request *request);
 void flue_object_list(struct flue_object_request *request);
 void flue_object_delete(struct flue_object_request *request); /* of what is not there: FLUE_OK */
-void flue_object_cancel(struct flue_object_request *request); /* done follows, FLUE_CANCELLED */
+/* done follows, FLUE_CANCELLED; of a body that goes up in parts when those are aborted (10 s at
+ * most). */
+void flue_object_cancel(struct flue_object_request *request);
 /* Open requests end with FLUE_CANCELLED first. */
 void flue_object_store_destroy(struct flue_object_store *store); /* NULL: fine */
 

@@ -271,14 +271,6 @@ static void read_answer(struct object_call *call, struct answer *answer)
     }
 }
 
-static bool is_one_of(struct flue_bytes code, const char *const *names)
-{
-    for (; *names; names++)
-        if (flue_bytes_is(code, *names))
-            return true;
-    return false;
-}
-
 static bool take_region(struct object_call *call, const struct answer *answer)
 {
     static const char *const codes[] = {"PermanentRedirect",
@@ -292,7 +284,7 @@ static bool take_region(struct object_call *call, const struct answer *answer)
     unsigned status = call->http.status;
     bool head = flue_bytes_is(call->http.method, "HEAD");
     bool moved = status == 301 || status == 302 || status == 307 || status == 308 ||
-                 is_one_of(answer->code, codes) || (head && status == 400) ||
+                 object_is_one_of(answer->code, codes) || (head && status == 400) ||
                  call->probe == S3_PROBE_REGION; /* said to those who may not enter, too */
     struct flue_bytes region = flue_call_header(&call->http, "x-amz-bucket-region");
     if (!moved || call->region_tried)
@@ -368,14 +360,14 @@ static enum flue_code code_of(const struct object_call *call, const struct answe
                                        "UserKeyMustBeSpecified",
                                        NULL};
     unsigned status = call->http.status;
-    bool put = !call->op || call->op->kind == OBJECT_PUT;
-    if (is_one_of(answer->code, slower) || status == 429) {
+    bool put = call->op->kind == OBJECT_PUT;
+    if (object_is_one_of(answer->code, slower) || status == 429) {
         *wait_ms = 2000;
         return FLUE_RATE_LIMITED;
     }
-    if (is_one_of(answer->code, later) || status >= 500 || status == 408)
+    if (object_is_one_of(answer->code, later) || status >= 500 || status == 408)
         return status == 501 ? FLUE_REFUSED : FLUE_UNAVAILABLE;
-    if (is_one_of(answer->code, held) || status == 401 || status == 403 ||
+    if (object_is_one_of(answer->code, held) || status == 401 || status == 403 ||
         (status >= 300 && status < 400 && status != 304)) {
         if (put) {
             *wait_ms = OBJECT_HELD_MS;
@@ -454,35 +446,28 @@ static bool judge(struct object_call *call)
         call->probe = S3_PLAIN;
         return true;
     }
-    if (status == 403 && !call->skew_tried) {
-        bool moved = false;
+    if (status == 403 && !call->skew_tried && flue_bytes_is(answer.code, "RequestTimeTooSkewed") &&
+        object_iso_date(answer.server_time, &theirs)) {
         call->skew_tried = true;
-        if (flue_bytes_is(answer.code, "RequestTimeTooSkewed") &&
-            object_iso_date(answer.server_time, &theirs)) {
-            store->skew += (int64_t)theirs - (int64_t)object_now(store);
-            moved = true;
-            flue_log(FLUE_WARN, "object store",
-                     "the clocks differ; the store's is used for signatures",
-                     FLUE_S("store", store->label), FLUE_I("store_is_ahead_s", store->skew),
-                     FLUE_LOG_END);
-        }
-        if (moved || object_take_date(call))
-            return true;
+        object_identity_set_clock(&store->identity, theirs, store->label);
+        return true;
     }
-    if (is_one_of(answer.code, renewed) && !call->identity_tried) {
+    if (status == 403 && object_take_date(call))
+        return true;
+    if (object_is_one_of(answer.code, renewed) && !call->identity_tried) {
         call->identity_tried = true;
         object_identity_drop(&store->identity, call->identity_version);
         return true;
     }
     if (without_condition(call, &answer))
         return true;
-    if (status == 404 && call->op && call->op->kind == OBJECT_DELETE &&
+    if (status == 404 && call->op->kind == OBJECT_DELETE &&
         !flue_bytes_is(answer.code, "NoSuchBucket"))
         return false; /* gone is gone */
     call->probe = S3_PLAIN;
     if (looks_conditional(call) && (status == 412 || status == 304))
         call->existed = true;
-    if (status == 409 && is_one_of(answer.code, there))
+    if (status == 409 && object_is_one_of(answer.code, there))
         call->existed = true;
     if (call->existed) {
         flue_fail(&call->error, FLUE_REFUSED, "%s: the object exists already", store->label);
@@ -547,7 +532,7 @@ static void check(const void *raw, struct flue_check *check)
         flue_check_fail(check, "s3_bucket", "is not the name of a bucket");
     if (config->region && !region_ok(flue_bytes_of(config->region)))
         flue_check_fail(check, "region", "a region has small letters, digits and \"-\"");
-    if (config->acl && !is_one_of(flue_bytes_of(config->acl), acls))
+    if (config->acl && !object_is_one_of(flue_bytes_of(config->acl), acls))
         flue_check_fail(check, "acl", "is not a canned ACL (private, bucket-owner-full-control …)");
     for (const char *c = config->storage_class; c && *c; c++)
         if (!(*c >= 'A' && *c <= 'Z') && !(*c >= '0' && *c <= '9') && *c != '_') {
@@ -555,7 +540,7 @@ static void check(const void *raw, struct flue_check *check)
             break;
         }
     if (config->server_side_encryption &&
-        !is_one_of(flue_bytes_of(config->server_side_encryption), encryptions))
+        !object_is_one_of(flue_bytes_of(config->server_side_encryption), encryptions))
         flue_check_fail(check, "server_side_encryption", "is AES256, aws:kms or aws:kms:dsse");
     if (config->endpoint && *config->endpoint && strstr(config->endpoint, "://") &&
         flue_client_endpoint_check(config->endpoint, true, &error))
@@ -589,36 +574,28 @@ static enum flue_code open_store(const void *raw, struct flue_loop *loop,
         object_aws_new(&s3->store.identity, s3->region, config->role_arn, &s3->aws, error);
     if (!code && !find_host(s3, error))
         code = error && error->code ? error->code : FLUE_INVALID;
-    if (code) {
-        flue_object_store_destroy(&s3->store);
-        return code;
-    }
-    *out = &s3->store;
-    return FLUE_OK;
+    return object_store_opened(&s3->store, code, out);
 }
 
 static enum flue_code from_url(const char *url, struct flue_arena *arena, void *raw,
                                struct flue_bytes *prefix, struct flue_error *error)
 {
     struct flue_s3_config *config = raw;
-    struct object_url parts;
-    enum flue_code code = object_url_read(url, "s3", flue_s3_fields, raw, arena, &parts, error);
+    enum flue_code code =
+        object_url_bucket(url, "s3", flue_s3_fields, raw, arena, &config->s3_bucket, prefix, error);
     if (code)
         return code;
-    if (parts.name.size == 0 || flue_bytes_find(parts.name, 0) != SIZE_MAX)
-        return flue_fail(error, FLUE_INVALID, "the URL names no bucket (s3://bucket/prefix)");
-    config->s3_bucket = (const char *)parts.name.data;
     if (config->endpoint && *config->endpoint) {
         if (flue_client_endpoint_check(config->endpoint, strstr(config->endpoint, "://") != NULL,
                                        error))
             return FLUE_INVALID;
     } else {
-        const char *environment = getenv("AWS_ENDPOINT_URL_S3");
-        config->endpoint = environment ? environment : getenv("AWS_ENDPOINT_URL");
+        config->endpoint = object_environment("AWS_ENDPOINT_URL_S3");
+        if (!config->endpoint)
+            config->endpoint = object_environment("AWS_ENDPOINT_URL");
     }
-    if (!strstr(url, "region=") && getenv("AWS_REGION"))
-        config->region = getenv("AWS_REGION");
-    *prefix = parts.rest;
+    if (!strstr(url, "region=") && object_environment("AWS_REGION"))
+        config->region = object_environment("AWS_REGION");
     return FLUE_OK;
 }
 

@@ -50,12 +50,6 @@ static void condition(struct object_s3 *s3, struct object_call *call)
         object_call_field(call, "if-none-match", "*");
 }
 
-static void on_simple(struct object_call *call)
-{
-    object_op_take(call->op, call);
-    object_op_finish(call->op);
-}
-
 /* ---- parts ---------------------------------------------------------------------------------- */
 
 /* Text of one element of an answer that is well-formed to its end; empty: it is not. */
@@ -125,17 +119,17 @@ static bool stored(struct object_op *op, struct object_call *call, unsigned numb
     return true;
 }
 
+/* The op waits for it: who closes the store then leaves no parts that cost money there. */
 static void abort_upload(struct object_op *op)
 {
     if (op->upload->id.size == 0)
         return;
-    struct object_call *call =
-        object_call_new(op->store, NULL, "DELETE", (struct flue_bytes){0}, NULL);
+    struct object_call *call = object_call_new(op->store, op, "DELETE", op->request->key, NULL);
     if (!call)
         return;
-    call->key = flue_arena_copy(&call->arena, op->request->key);
+    call->cleaning = true;
     call->digests = FLUE_DIGEST_SHA256;
-    object_call_query(call, "uploadId", flue_arena_copy(&call->arena, op->upload->id));
+    object_call_query(call, "uploadId", op->upload->id);
     object_call_start(call);
 }
 
@@ -172,12 +166,7 @@ static void commit(struct object_op *op)
         flue_buffer_printf(&text, "</ETag><PartNumber>%u</PartNumber></Part>", i + 1);
     }
     flue_buffer_text(&text, "</CompleteMultipartUpload>");
-    struct flue_slices *body = flue_arena_zalloc(&op->arena, 1, sizeof *body);
-    struct flue_bytes copy = flue_arena_copy(&op->arena, flue_buffer_bytes(&text));
-    if (text.failed || !body || !copy.data || !flue_slices_add(body, &op->arena, copy))
-        flue_fail(&call->error, FLUE_NO_MEMORY, "no memory to complete an upload");
-    flue_buffer_destroy(&text);
-    call->body = body;
+    object_call_text(call, &text);
     call->digests = digests_of(of_op(op)) | FLUE_DIGEST_SHA256;
     object_call_field(call, "content-type", "application/xml");
     object_call_query(call, "uploadId", upload->id);
@@ -197,7 +186,8 @@ static void put(struct object_op *op)
         object_upload_start(op, &parts, 10000, digests_of(s3));
         return;
     }
-    struct object_call *call = object_call_new(op->store, op, "PUT", op->request->key, on_simple);
+    struct object_call *call =
+        object_call_new(op->store, op, "PUT", op->request->key, object_op_answered);
     if (!call)
         return;
     call->body = op->request->body;
@@ -219,8 +209,7 @@ static bool checksum_wrong(struct object_call *call, struct flue_bytes data)
                  {"x-amz-checksum-sha256", FLUE_DIGEST_SHA256},
                  {"x-amz-checksum-sha1", FLUE_DIGEST_SHA1}};
     struct flue_slices slices = {.items = &data, .count = 1, .total = data.size};
-    if (flue_bytes_is(flue_call_header(&call->http, "x-amz-checksum-type"), "COMPOSITE") ||
-        call->http.status != 200)
+    if (flue_bytes_is(flue_call_header(&call->http, "x-amz-checksum-type"), "COMPOSITE"))
         return false;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         struct flue_bytes said = flue_call_header(&call->http, known[i].name);
@@ -238,29 +227,7 @@ static bool checksum_wrong(struct object_call *call, struct flue_bytes data)
 
 static void on_got(struct object_call *call)
 {
-    struct object_op *op = call->op;
-    struct flue_object_request *request = op->request;
-    struct flue_bytes data = call->http.response;
-    uint64_t from = 0, total = data.size;
-    if (call->http.status == 416 && request->offset < 0 && !call->cancelled) {
-        call->error = (struct flue_error){0}; /* the end of an empty object */
-        data = (struct flue_bytes){0};
-        total = 0;
-    } else if (!call->error.code && call->http.status == 206 &&
-               !object_content_range(flue_call_header(&call->http, "content-range"), &from,
-                                     &total)) {
-        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: an answer without Content-Range",
-                  op->store->label);
-    } else if (!call->error.code && checksum_wrong(call, data)) {
-        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: the object's checksum is wrong",
-                  op->store->label);
-    }
-    object_op_take(op, call);
-    if (!call->error.code) {
-        request->object_size = total;
-        object_op_data(op, data);
-    }
-    object_op_finish(op);
+    object_op_got(call, checksum_wrong);
 }
 
 static void get(struct object_op *op)
@@ -362,7 +329,7 @@ static void list(struct object_op *op)
 static void delete (struct object_op *op)
 {
     struct object_call *call =
-        object_call_new(op->store, op, "DELETE", op->request->key, on_simple);
+        object_call_new(op->store, op, "DELETE", op->request->key, object_op_answered);
     if (!call)
         return;
     call->digests = FLUE_DIGEST_SHA256;

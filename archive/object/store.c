@@ -2,14 +2,12 @@
 #include "archive/object/store.h"
 #include "collector/base/log.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define CALL_BUDGET (1024 * 1024)
 #define OP_BUDGET   (64 * 1024 * 1024) /* a list of 5,000 keys */
-#define SKEW_LIMIT  240                /* seconds that are not worth a correction */
+#define CLEANING    (10 * OBJECT_SECOND)
 
 static const char *const kinds[OBJECT_KINDS] = {"put", "get", "list", "delete"};
 
@@ -95,6 +93,12 @@ void object_op_take(struct object_op *op, const struct object_call *call)
     op->request->existed = call->existed;
 }
 
+void object_op_answered(struct object_call *call)
+{
+    object_op_take(call->op, call);
+    object_op_finish(call->op);
+}
+
 void object_op_data(struct object_op *op, struct flue_bytes data)
 {
     struct flue_object_request *request = op->request;
@@ -104,6 +108,36 @@ void object_op_data(struct object_op *op, struct flue_bytes data)
         return;
     }
     flue_block_finish(request->data);
+}
+
+void object_op_got(struct object_call *call,
+                   bool (*damaged)(struct object_call *call, struct flue_bytes data))
+{
+    struct object_op *op = call->op;
+    struct flue_object_request *request = op->request;
+    struct flue_bytes data = call->http.response;
+    unsigned status = call->http.status;
+    uint64_t from = 0, total = data.size;
+    if (request->offset < 0 && !call->cancelled &&
+        (status == 416 || (status == 206 && data.size == 0))) {
+        call->error = (struct flue_error){0}; /* the end of an empty object */
+        data = (struct flue_bytes){0};
+        total = 0;
+    } else if (!call->error.code && status == 206 &&
+               !object_content_range(flue_call_header(&call->http, "content-range"), &from,
+                                     &total)) {
+        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: an answer without Content-Range",
+                  op->store->label);
+    } else if (!call->error.code && status == 200 && damaged(call, data)) {
+        flue_fail(&call->error, FLUE_UNAVAILABLE, "%s: the object's checksum is wrong",
+                  op->store->label);
+    }
+    object_op_take(op, call);
+    if (!call->error.code) {
+        request->object_size = total;
+        object_op_data(op, data);
+    }
+    object_op_finish(op);
 }
 
 void object_op_listed(struct object_op *op, struct flue_object_listed *items, size_t listed,
@@ -224,7 +258,7 @@ void flue_object_cancel(struct flue_object_request *request)
         return;
     }
     for (struct object_call *call = op->store->calls; call; call = call->next)
-        if (call->op == op)
+        if (call->op == op && !call->cleaning)
             object_call_cancel(call);
 }
 
@@ -314,13 +348,12 @@ static void call_finish(struct object_call *call)
         store->calls = call->next;
     if (call->next)
         call->next->previous = call->previous;
-    if (op)
-        op->calls--;
+    op->calls--;
     if (call->done)
         call->done(call);
     flue_arena_destroy(&call->arena);
     free(call);
-    if (op && op->finished && op->calls == 0)
+    if (op->finished && op->calls == 0)
         op_deliver(op);
 }
 
@@ -333,8 +366,7 @@ struct object_call *object_call_new(struct flue_object_store *store, struct obje
 {
     struct object_call *call = calloc(1, sizeof *call);
     if (!call) {
-        if (op)
-            object_op_fail(op, FLUE_NO_MEMORY, "no memory for a request");
+        object_op_fail(op, FLUE_NO_MEMORY, "no memory for a request");
         return NULL;
     }
     call->store = store;
@@ -349,8 +381,7 @@ struct object_call *object_call_new(struct flue_object_store *store, struct obje
     if (store->calls)
         store->calls->previous = call;
     store->calls = call;
-    if (op)
-        op->calls++;
+    op->calls++;
     return call;
 }
 
@@ -392,6 +423,16 @@ void object_call_send_field(struct object_call *call, const char *name, const ch
     call->sent[call->sent_count++] = (struct flue_header){flue_bytes_of(name), flue_bytes_of(copy)};
 }
 
+void object_call_text(struct object_call *call, struct flue_buffer *text)
+{
+    struct flue_slices *body = flue_arena_zalloc(&call->arena, 1, sizeof *body);
+    struct flue_bytes copy = flue_arena_copy(&call->arena, flue_buffer_bytes(text));
+    if (text->failed || !body || !copy.data || !flue_slices_add(body, &call->arena, copy))
+        starve(call);
+    flue_buffer_destroy(text);
+    call->body = body;
+}
+
 static void call_send(struct object_call *call)
 {
     struct flue_object_store *store = call->store;
@@ -410,7 +451,7 @@ static void call_send(struct object_call *call)
     call->http.headers = call->sent;
     call->http.header_count = call->sent_count;
     call->http.deadline_ns =
-        call->op ? call->op->request->deadline_ns : flue_monotonic_ns() + 10 * OBJECT_SECOND;
+        call->cleaning ? flue_monotonic_ns() + CLEANING : call->op->request->deadline_ns;
     call->http.done = on_answer;
     call->http.user = call;
     call->state = OBJECT_SENT;
@@ -474,7 +515,7 @@ static void on_answer(struct flue_call *http)
 void object_call_start(struct object_call *call)
 {
     struct flue_object_store *store = call->store;
-    if (store->closing || call->cancelled || (call->op && call->op->cancelled))
+    if (store->closing || call->cancelled || (call->op->cancelled && !call->cleaning))
         call->cancelled = true;
     if (call->error.code || call->cancelled) {
         call_finish_later(call);
@@ -526,12 +567,20 @@ void object_call_cancel(struct object_call *call)
     }
 }
 
+bool object_is_one_of(struct flue_bytes text, const char *const *names)
+{
+    for (; *names; names++)
+        if (flue_bytes_is(text, *names))
+            return true;
+    return false;
+}
+
 bool object_status_ok(const struct object_call *call)
 {
     return call->http.status >= 200 && call->http.status < 300;
 }
 
-/* ---- text and time -------------------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------------------------------- */
 
 const char *object_printable(struct object_call *call, struct flue_bytes b)
 {
@@ -541,67 +590,16 @@ const char *object_printable(struct object_call *call, struct flue_bytes b)
 
 uint64_t object_now(const struct flue_object_store *store)
 {
-    return flue_wall_ns() / OBJECT_SECOND + (uint64_t)store->skew;
-}
-
-bool object_http_date(struct flue_bytes text, uint64_t *seconds)
-{
-    char copy[40];
-    struct tm tm = {0};
-    if (text.size >= sizeof copy)
-        return false;
-    if (text.size)
-        memcpy(copy, text.data, text.size);
-    copy[text.size] = 0;
-    const char *end = strptime(copy, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    if (!end || *end || tm.tm_year < 70)
-        return false;
-    *seconds = (uint64_t)timegm(&tm);
-    return true;
-}
-
-bool object_iso_date(struct flue_bytes text, uint64_t *seconds)
-{
-    char copy[48];
-    struct tm tm = {0};
-    if (text.size >= sizeof copy)
-        return false;
-    if (text.size)
-        memcpy(copy, text.data, text.size);
-    copy[text.size] = 0;
-    const char *end = strptime(copy, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (!end || tm.tm_year < 70)
-        return false;
-    if (*end == '.')
-        for (end++; isdigit((unsigned char)*end); end++)
-            continue;
-    if (strcmp(end, "Z") != 0 && strcmp(end, "+00:00") != 0)
-        return false;
-    *seconds = (uint64_t)timegm(&tm);
-    return true;
-}
-
-void object_rfc1123(uint64_t seconds, char *out)
-{
-    time_t time = (time_t)seconds;
-    struct tm tm;
-    gmtime_r(&time, &tm);
-    strftime(out, 30, "%a, %d %b %Y %H:%M:%S GMT", &tm); /* flue never sets a locale */
+    return object_identity_now(&store->identity);
 }
 
 bool object_take_date(struct object_call *call)
 {
-    struct flue_object_store *store = call->store;
-    uint64_t theirs;
-    if (!object_http_date(flue_call_header(&call->http, "date"), &theirs))
+    if (call->skew_tried)
         return false;
-    int64_t apart = (int64_t)theirs - (int64_t)object_now(store);
-    if (apart < SKEW_LIMIT && apart > -SKEW_LIMIT)
-        return false;
-    store->skew += apart;
-    flue_log(FLUE_WARN, "object store", "the clocks differ; the store's is used for signatures",
-             FLUE_S("store", store->label), FLUE_I("store_is_ahead_s", store->skew), FLUE_LOG_END);
-    return true;
+    call->skew_tried = true;
+    return object_identity_take_date(&call->store->identity, flue_call_header(&call->http, "date"),
+                                     call->store->label);
 }
 
 void object_range(const struct flue_object_request *request, char *out)
@@ -644,6 +642,16 @@ void object_store_init(struct flue_object_store *store, const struct object_driv
     object_identity_init(&store->identity, loop);
     snprintf(store->label, sizeof store->label, "%s \"%s\"", what,
              flue_printable(flue_bytes_of(name), printable, sizeof printable));
+}
+
+enum flue_code object_store_opened(struct flue_object_store *store, enum flue_code code,
+                                   struct flue_object_store **out)
+{
+    if (code)
+        flue_object_store_destroy(store);
+    else
+        *out = store;
+    return code;
 }
 
 enum flue_code object_client_new(struct flue_loop *loop, const char *endpoint,

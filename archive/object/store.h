@@ -13,6 +13,7 @@
 #define FLUE_ARCHIVE_STORE_H
 
 #include <uv.h>
+#include "archive/object/date.h"
 #include "archive/object/digest.h"
 #include "archive/object/escape.h"
 #include "archive/object/identity.h"
@@ -46,7 +47,7 @@ struct object_op {
 
 struct object_call {
     struct flue_object_store *store;
-    struct object_op *op; /* NULL: nobody waits */
+    struct object_op *op;
     struct object_call *next, *previous;
     struct flue_arena arena;
 
@@ -68,6 +69,7 @@ struct object_call {
     /* Its life. */
     enum { OBJECT_NEW, OBJECT_DIGESTING, OBJECT_WAITING, OBJECT_SENT, OBJECT_DONE } state;
     bool cancelled;
+    bool cleaning; /* takes away what a failed op left; its outcome is nobody's, 10 s at most */
     bool skew_tried, region_tried, identity_tried, condition_tried;
     int probe;                 /* the vendor's: another request goes first */
     uint64_t identity_version; /* credentials it was signed with */
@@ -103,7 +105,6 @@ struct flue_object_store {
     struct flue_metrics *metrics;
     struct flue_metric *counted[OBJECT_KINDS][FLUE_CODES];
     char label[128]; /* "S3 bucket \"x\"", printable */
-    int64_t skew;    /* seconds that the vendor's clock is ahead of ours */
     bool closing;
 };
 
@@ -115,8 +116,14 @@ void object_op_fail(struct object_op *op, enum flue_code code, const char *forma
     __attribute__((format(printf, 3, 4)));
 /* A single call's error becomes the op's. */
 void object_op_take(struct object_op *op, const struct object_call *call);
-/* The answer to a GET becomes request->data; checks length and FLUE_OBJECT_GET_LIMIT. */
+/* A single call's answer is the op's. */
+void object_op_answered(struct object_call *call);
 void object_op_data(struct object_op *op, struct flue_bytes data);
+/* The answer to a GET, of the whole or a range, becomes request->data. `damaged`: the checksum that
+ * came with a whole object is not that of its bytes. A suffix that cannot be had (416) is the end
+ * of an empty object. */
+void object_op_got(struct object_call *call,
+                   bool (*damaged)(struct object_call *call, struct flue_bytes data));
 void object_op_listed(struct object_op *op, struct flue_object_listed *items, size_t count,
                       bool truncated);
 /* By key, as every vendor's list is given out. */
@@ -126,16 +133,19 @@ void object_range(const struct flue_object_request *request, char *out);
 /* "bytes 0-9/100": the total; false: not stated. */
 bool object_content_range(struct flue_bytes text, uint64_t *from, uint64_t *total);
 bool object_status_ok(const struct object_call *call);
+bool object_is_one_of(struct flue_bytes text, const char *const *names); /* up to a NULL */
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 
-/* NULL: no memory (the op, if any, has failed by then). */
+/* NULL: no memory (the op has failed by then). */
 struct object_call *object_call_new(struct flue_object_store *store, struct object_op *op,
                                     const char *method, struct flue_bytes key,
                                     void (*done)(struct object_call *call));
 void object_call_query(struct object_call *call, const char *name, struct flue_bytes value);
 /* `value` is copied; NULL or "": no field. */
 void object_call_field(struct object_call *call, const char *name, const char *value);
+/* The body is what the buffer holds, which is destroyed. */
+void object_call_text(struct object_call *call, struct flue_buffer *text);
 /* For prepare: a field that is sent, beside those of the call. */
 void object_call_send_field(struct object_call *call, const char *name, const char *value);
 void object_call_start(struct object_call *call);
@@ -144,17 +154,17 @@ void object_call_cancel(struct object_call *call);
 const char *object_printable(struct object_call *call, struct flue_bytes b);
 /* Seconds since 1970 by the vendor's clock. */
 uint64_t object_now(const struct flue_object_store *store);
-/* The answer's Date differs from object_now by more than 4 minutes: takes it over. */
+/* Once a call: the answer's Date differs from object_now, which is it from now on; sign again. */
 bool object_take_date(struct object_call *call);
-bool object_http_date(struct flue_bytes text, uint64_t *seconds);
-bool object_iso_date(struct flue_bytes text, uint64_t *seconds); /* 2026-11-21T11:00:00(.123)Z */
-void object_rfc1123(uint64_t seconds, char *out);                /* out holds 30 */
 
 /* ---- one store ------------------------------------------------------------------------------ */
 
 void object_store_init(struct flue_object_store *store, const struct object_driver *driver,
                        struct flue_loop *loop, struct flue_metrics *metrics, const char *what,
                        const char *name);
+/* The end of an open: *out, or with a `code` nothing is left. */
+enum flue_code object_store_opened(struct flue_object_store *store, enum flue_code code,
+                                   struct flue_object_store **out);
 enum flue_code object_client_new(struct flue_loop *loop, const char *endpoint,
                                  const struct flue_tls_client_config *tls, struct flue_client **out,
                                  struct flue_error *error);
@@ -171,7 +181,7 @@ struct object_upload_driver {
     /* A part is there: keep what commit needs. False: request->error says why not. */
     bool (*stored)(struct object_op *op, struct object_call *call, unsigned part);
     void (*commit)(struct object_op *op); /* ends the op */
-    void (*abort)(struct object_op *op);  /* starts a call that nobody waits for, or nothing */
+    void (*abort)(struct object_op *op);  /* starts a call that is `cleaning`, or nothing */
 };
 struct object_upload {
     const struct object_upload_driver *driver;

@@ -96,3 +96,20 @@ enum flue_code object_url_read(const char *url, const char *scheme, const struct
     }
     return FLUE_OK;
 }
+
+enum flue_code object_url_bucket(const char *url, const char *scheme,
+                                 const struct flue_field *fields, void *config,
+                                 struct flue_arena *arena, const char **bucket,
+                                 struct flue_bytes *prefix, struct flue_error *error)
+{
+    struct object_url parts;
+    enum flue_code code = object_url_read(url, scheme, fields, config, arena, &parts, error);
+    if (code)
+        return code;
+    if (parts.name.size == 0 || flue_bytes_find(parts.name, 0) != SIZE_MAX)
+        return flue_fail(error, FLUE_INVALID, "the URL names no bucket (%s://bucket/prefix)",
+                         scheme);
+    *bucket = (const char *)parts.name.data;
+    *prefix = parts.rest;
+    return FLUE_OK;
+}

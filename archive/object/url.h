@@ -12,5 +12,10 @@ struct object_url {
 enum flue_code object_url_read(const char *url, const char *scheme, const struct flue_field *fields,
                                void *config, struct flue_arena *arena, struct object_url *out,
                                struct flue_error *error);
+/* scheme://bucket/prefix */
+enum flue_code object_url_bucket(const char *url, const char *scheme,
+                                 const struct flue_field *fields, void *config,
+                                 struct flue_arena *arena, const char **bucket,
+                                 struct flue_bytes *prefix, struct flue_error *error);
 
 #endif

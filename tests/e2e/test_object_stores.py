@@ -11,6 +11,7 @@ import os
 import pathlib
 import subprocess
 import threading
+import time
 import urllib.parse
 import urllib.request
 
@@ -265,7 +266,8 @@ def sign(secret, method, path, query, headers, names, payload, scope, date):
 
 
 class Double:
-    """An HTTP server whose `answer(request)` gives (status, headers, body) or None to hang up."""
+    """An HTTP server whose `answer(request)` gives (status, headers, body), None to hang up, or "hold"
+    to say nothing until the end."""
 
     def __init__(self, answer):
         double = self
@@ -294,7 +296,9 @@ class Double:
                 with double.lock:
                     double.requests.append(request)
                     given = answer(request)
-                if given is None:
+                if given == "hold":
+                    double.stopping.wait()
+                if given is None or given == "hold":
                     self.close_connection = True
                     return
                 status, headers, data = given
@@ -315,6 +319,7 @@ class Double:
                 pass
 
         self.requests, self.lock, self.read_limit = [], threading.Lock(), None
+        self.stopping = threading.Event()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
@@ -322,6 +327,7 @@ class Double:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self):
+        self.stopping.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -553,6 +559,26 @@ def test_s3_multipart_is_aborted_or_completed_for_certain(tool, s3):
             assert len(sizes) == 7 + parts_fail
 
 
+@pytest.mark.slow
+def test_s3_parts_of_what_is_cancelled_are_aborted_before_the_end(tool, s3, tmp_path):
+    """Whoever stops has cancelled what runs, and is gone as soon as that has ended."""
+    store, begun = s3(), tmp_path / "begun"
+
+    def step(request):
+        store.script.append(step)
+        assert store.verify(request) is None
+        if request["query"] == "uploads=":
+            return 200, {}, b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+        if request["method"] == "DELETE":
+            return 204, {}, b""
+        begun.touch()
+        return "hold"
+
+    store.script = [step]
+    assert tool.bad(store.endpoint, "cancel", "big", 100 * 1024 * 1024 + 1, begun, env=S3ENV)[0] == "cancelled"
+    assert [(r["path"], r["query"]) for r in store.requests if r["method"] == "DELETE"] == [("/bucket/big", "uploadId=u")]
+
+
 # ---- AWS credentials --------------------------------------------------------------------------------
 
 def later(seconds):
@@ -639,6 +665,31 @@ def test_aws_web_identity_and_roles(tool, s3, double, tmp_path):
     token.unlink()
     env = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(token), "AWS_ROLE_ARN": "x", "AWS_ENDPOINT_URL_STS": server.url}
     assert "cannot be read" in tool.bad(store.endpoint, "put", "c", source, env=env)[3]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_aws_roles_are_assumed_by_the_clock_of_sts(tool, s3, double, tmp_path, hours):
+    """The store's requests are signed by it, too, and the credentials end by it."""
+    store = s3(keys={"ROLE": ("rolesecret", "roletoken")})
+    signed = []
+
+    def right(request):
+        at = datetime.datetime.strptime(request["headers"]["x-amz-date"], "%Y%m%dT%H%M%SZ")
+        signed.append(abs(at - datetime.datetime.utcnow()) < datetime.timedelta(minutes=15))
+        return signed[-1]
+
+    def sts(request):
+        if not right(request):
+            return error(403, "SignatureDoesNotMatch", "Signature expired")
+        return 200, {}, sts_xml("AssumeRole", "ROLE", "rolesecret", "roletoken")
+
+    server = double(sts)
+    p = tool(store.endpoint + "&role_arn=arn:aws:iam::1:role/x", "several",
+             env={**S3ENV, "AWS_ENDPOINT_URL_STS": server.url, "FLUE_OBJECT_CLOCK": str(hours * 3600)},
+             input=f"put a {body(tmp_path / 'x')}\nget a\n".encode())
+    assert p[0] == 0 and p[3].count("the clocks differ") == 1 and "ended already" not in p[3], p[3]
+    assert signed == [False, True] and store.signed_by == ["ROLE", "ROLE"]
+    assert all(right(request) for request in store.requests)
 
 
 def test_aws_pod_identity(tool, s3, double, tmp_path):
@@ -1032,7 +1083,10 @@ def test_gcs_credentials(tool, double, tmp_path):
     expect = {}
 
     def tokens(request):
-        assert expect["check"](request, dict(urllib.parse.parse_qsl(request["body"].decode()))), request
+        good = expect["check"](request, dict(urllib.parse.parse_qsl(request["body"].decode())))
+        assert good or "refusal" in expect, request
+        if not good:
+            return expect["refusal"]
         return 200, expect.get("headers", {}), json.dumps({"access_token": gate.give(), "expires_in": 3599}).encode()
 
     server = double(tokens)
@@ -1060,6 +1114,20 @@ def test_gcs_credentials(tool, double, tmp_path):
     # the token is refused: one more, then the request again
     p = tool(url, "several", input=f"put a {source}\nput b {source}\n".encode(), env=env)
     assert p[0] == 0 and gate.given == 2
+
+    # an assertion of another time is refused; the next is of the server's
+    sound = []
+
+    def timely(request, form):
+        claims = json.loads(unbase64(form["assertion"].split(".")[1]))
+        sound.append(abs(claims["iat"] - time.time()) < 300)
+        return sound[-1] and jwt(request, form)
+
+    expect.update(check=timely, refusal=(400, {}, b'{"error": "invalid_grant"}'))
+    for hours in (-2, 2):
+        tool.good(url, "put", "a", source, env={**env, "FLUE_OBJECT_CLOCK": str(hours * 3600)})
+    assert sound == [False, True] * 2
+    del expect["refusal"]
 
     file.write_text(json.dumps({"type": "authorized_user", "client_id": "c", "client_secret": "s/+",
                                 "refresh_token": "r", "token_uri": server.url}))

@@ -4,7 +4,8 @@
  *   object URL list [PREFIX [AFTER [LIMIT [DELIMITER]]]]           object URL delete KEY
  *   object URL fill KEY BYTES              a body of that size, of one repeated block
  *   object URL bench KEY BYTES COUNT       COUNT puts of BYTES, 8 at a time; CPU and wall time
- *   object URL cancel KEY BYTES            a put that is cancelled 50 ms after it began
+ *   object URL cancel KEY BYTES [FILE]     a put that is cancelled 50 ms after it began, or when the
+ *                                          file is there
  *   object URL several                     lines of the above from standard input, with one store
  *
  * Keys and prefixes are escaped as in URLs. Prints "ok …", or "CODE retry_after_ms existed: text",
@@ -38,6 +39,7 @@ static uint64_t timeout_s = 30;
 struct work {
     struct flue_object_request request;
     const char *verb;
+    const char *until; /* cancel: the file to wait for */
     struct flue_slices body;
     struct flue_timer timer;
     struct flue_error error;
@@ -103,7 +105,10 @@ static void on_bench(struct flue_object_request *request)
 static void on_cancel(struct flue_timer *timer)
 {
     struct work *work = (struct work *)(void *)((char *)timer - offsetof(struct work, timer));
-    flue_object_cancel(&work->request);
+    if (work->until && access(work->until, F_OK) != 0)
+        flue_timer_arm(loop, timer, flue_monotonic_ns() + 10000000);
+    else
+        flue_object_cancel(&work->request);
 }
 
 static void begin(struct flue_loop *on, void *arg)
@@ -187,6 +192,7 @@ static int run(int count, char **words)
             work->request.create = FLUE_OBJECT_CREATE;
     } else if (strcmp(verb, "fill") == 0 || strcmp(verb, "cancel") == 0 || bench) {
         make_body(work, strtoull(words[2], NULL, 10));
+        work->until = verb[0] == 'c' && count > 3 ? words[3] : NULL;
     } else if (strcmp(verb, "get") == 0 && count > 3) {
         work->request.offset = strtoll(words[2], NULL, 10);
         work->request.size = strtoull(words[3], NULL, 10);
