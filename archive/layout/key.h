@@ -12,6 +12,7 @@
 
 #define FLUE_KEY_ELEMENT      180
 #define FLUE_KEY_ELEMENT_ROOM (FLUE_KEY_ELEMENT + 16)
+#define FLUE_WRITER_LOOP      "~" /* between a writer's name and its loop; in no short element */
 #define FLUE_TENANT_NONE      "anonymous"       /* stands where a profile has no tenant */
 #define FLUE_SERVICE_NONE     "unknown_service" /* and no service */
 

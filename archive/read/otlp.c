@@ -116,6 +116,11 @@ static void read_index(struct reading *reading, struct flue_bytes name, struct f
     }
 }
 
+static enum flue_code no_memory(struct flue_error *error)
+{
+    return flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
+}
+
 static bool keep_key(void *arg, const struct flue_object_listed *listed)
 {
     struct reading *reading = arg;
@@ -133,24 +138,16 @@ static bool keep_key(void *arg, const struct flue_object_listed *listed)
     return !reading->failed;
 }
 
-static enum flue_code list_keys(struct reading *reading, struct flue_error *error)
+static enum flue_code list_keys(struct reading *reading, const char *below,
+                                struct flue_error *error)
 {
-    const struct flue_question *q = reading->reader->question;
-    char *prefix = flue_arena_printf(&reading->arena, q->scan ? "%s" : "%sindex/", reading->folder);
+    bool scan = reading->reader->question->scan;
+    char *prefix = flue_arena_printf(&reading->arena, "%s%s", reading->folder, below);
 
-    if (q->writer && !q->scan) {
-        char element[FLUE_KEY_ELEMENT_ROOM];
-        flue_key_element(flue_bytes_of(q->writer), element);
-        char *key = flue_arena_printf(&reading->arena, "%sindex/%s.idx", reading->folder, element);
-        const struct flue_object_listed one = {.key = flue_bytes_of(key)};
-        return keep_key(reading, &one)
-                   ? FLUE_OK
-                   : flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
-    }
     if (!prefix)
-        return flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
+        return no_memory(error);
     return flue_source_list(reading->reader->source, flue_bytes_of(prefix), flue_bytes(NULL, 0),
-                            q->scan ? '/' : 0, keep_key, reading, error);
+                            scan ? '/' : 0, keep_key, reading, error);
 }
 
 /* The index at the end of a data object, which may take a second get. */
@@ -344,6 +341,74 @@ static enum flue_code read_runs(struct reading *reading, struct flue_error *erro
 
 /* ---- hours ----------------------------------------------------------------------------------- */
 
+static enum flue_code read_keys(struct reading *reading, bool *found, struct flue_error *error)
+{
+    enum flue_code code = FLUE_OK;
+
+    for (size_t i = 0; !code && i < reading->key_count; i++) {
+        if (reading->reader->question->scan) {
+            *found = true;
+            read_tail(reading, i);
+            continue;
+        }
+        struct flue_source_get get = {.key = reading->keys[i]};
+        flue_source_get(reading->reader->source, &get, 1);
+        if (get.error.code == FLUE_NOT_FOUND)
+            continue;
+        *found = true;
+        if (get.error.code)
+            code = flue_fail(error, get.error.code, "%s", get.error.text);
+        else
+            read_index(reading, get.key, flue_block_bytes(get.data));
+        flue_block_unref(get.data);
+    }
+    return code;
+}
+
+static bool keep_index(struct reading *reading, const char *element)
+{
+    char *key = flue_arena_printf(&reading->arena, "%sindex/%s.idx", reading->folder, element);
+    const struct flue_object_listed one = {.key = flue_bytes_of(key)};
+
+    return key && keep_key(reading, &one);
+}
+
+/* The index of a writer, or of the loop that its name ends in; without one, those of its loops. */
+static enum flue_code read_writer(struct reading *reading, bool *found, struct flue_error *error)
+{
+    const char *name = reading->reader->question->writer;
+    const char *loop = strrchr(name, FLUE_WRITER_LOOP[0]);
+    char element[FLUE_KEY_ELEMENT_ROOM], below[FLUE_KEY_ELEMENT_ROOM + 16];
+    bool here = false;
+    enum flue_code code = FLUE_OK;
+
+    if (loop && (!loop[1] || strlen(loop) > 4 || loop[1 + strspn(loop + 1, "0123456789")]))
+        loop = NULL;
+    if (loop) {
+        flue_key_element(flue_bytes(name, (size_t)(loop - name)), element);
+        snprintf(below, sizeof below, "%s%s", element, loop);
+        if (!keep_index(reading, below))
+            return no_memory(error);
+        code = read_keys(reading, &here, error);
+    }
+    flue_key_element(flue_bytes_of(name), element);
+    if (!code && !here) {
+        reading->key_count = 0;
+        if (!keep_index(reading, element))
+            return no_memory(error);
+        code = read_keys(reading, &here, error);
+    }
+    if (!code && !here) {
+        reading->key_count = 0;
+        snprintf(below, sizeof below, "index/%s" FLUE_WRITER_LOOP, element);
+        code = list_keys(reading, below, error);
+        if (!code)
+            code = read_keys(reading, &here, error);
+    }
+    *found = *found || here;
+    return code;
+}
+
 static enum flue_code read_hour(struct flue_archive_reader *reader, uint64_t hour, bool *found,
                                 struct flue_error *error)
 {
@@ -360,27 +425,13 @@ static enum flue_code read_hour(struct flue_archive_reader *reader, uint64_t hou
     reading.folder = flue_arena_printf(
         &reading.arena, "%.*sv1/tenant=%s/dt=%04d-%02d-%02d/hour=%02d/", FLUE_PRI(reader->prefix),
         tenant, utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour);
-    code = reading.folder ? list_keys(&reading, error)
-                          : flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
-    for (size_t i = 0; !code && i < reading.key_count; i++) {
-        if (q->scan) {
-            *found = true;
-            read_tail(&reading, i);
-            continue;
-        }
-        struct flue_source_get get = {.key = reading.keys[i]};
-        flue_source_get(reader->source, &get, 1);
-        if (get.error.code == FLUE_NOT_FOUND)
-            continue;
-        *found = true;
-        if (get.error.code)
-            code = flue_fail(error, get.error.code, "%s", get.error.text);
-        else
-            read_index(&reading, get.key, flue_block_bytes(get.data));
-        flue_block_unref(get.data);
-    }
+    code = reading.folder ? FLUE_OK : no_memory(error);
+    if (!code && q->writer && !q->scan)
+        code = read_writer(&reading, found, error);
+    else if (!code && !(code = list_keys(&reading, q->scan ? "" : "index/", error)))
+        code = read_keys(&reading, found, error);
     if (!code && reading.failed)
-        code = flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
+        code = no_memory(error);
     if (!code)
         code = read_runs(&reading, error);
     flue_arena_destroy(&reading.arena);
@@ -417,8 +468,7 @@ enum flue_code flue_read_otlp(struct flue_archive_reader *reader, bool *found,
                                          .to_ns = q->to_ns,
                                          .visit = on_hour,
                                          .arg = &hours};
-    code = folder ? flue_read_hours(&span, error)
-                  : flue_fail(error, FLUE_NO_MEMORY, "no memory to read an archive");
+    code = folder ? flue_read_hours(&span, error) : no_memory(error);
     flue_arena_destroy(&arena);
     return code;
 }

@@ -13,6 +13,7 @@
 #define FLUE_STORES_MAX 64 /* buckets that attributes may name */
 
 struct flue_rollup;
+struct request;
 struct flue_archive_lane {
     struct flue_archive_writer *writer;
     struct flue_loop *loop;
@@ -24,6 +25,7 @@ struct flue_archive_lane {
     } stores[FLUE_STORES_MAX]; /* the first is the configured one */
     size_t store_count;
     _Atomic unsigned requests; /* being written */
+    struct request *newest;
 };
 struct flue_archive_writer {
     struct flue_archive_config config;
@@ -35,6 +37,7 @@ struct flue_archive_writer {
     size_t lane_count;
     struct flue_rollup *rollup; /* layout otlp with a durable queue */
     struct flue_metric *objects, *object_bytes, *raw_bytes;
+    bool closing; /* being destroyed: what ends now begins nothing */
 };
 
 /* NULL and *error: no such store can be opened. */
@@ -44,6 +47,7 @@ void flue_lane_count(struct flue_archive_lane *lane, uint64_t bytes, uint64_t ra
 
 /* request.c */
 void flue_request_send(struct flue_archive_lane *lane, struct flue_send *send);
+void flue_requests_end(struct flue_archive_lane *lane); /* what is open; after the lane's stores */
 
 /* rollup.c. new: reads the cuts that are open, main thread. The lane of the first send is its lane
  * from then on (the engine sends all on one loop). */
@@ -51,6 +55,7 @@ struct flue_rollup *flue_rollup_new(struct flue_archive_writer *writer);
 void flue_rollup_send(struct flue_rollup *rollup, struct flue_archive_lane *lane,
                       struct flue_send *send);
 bool flue_rollup_idle(const struct flue_rollup *rollup); /* any thread */
-void flue_rollup_destroy(struct flue_rollup *rollup);    /* NULL: fine */
+/* After the stores. NULL: fine. */
+void flue_rollup_destroy(struct flue_rollup *rollup);
 
 #endif

@@ -8,6 +8,7 @@
 #include "archive/layout/key.h"
 #include "archive/layout/otlp.h"
 #include "archive/layout/pprof.h"
+#include "archive/object/offload.h"
 #include "archive/writer/cut.h"
 #include "archive/writer/lane.h"
 #include "collector/base/codec.h"
@@ -39,7 +40,8 @@ struct slot {
     bool busy;
 };
 struct request {
-    struct flue_job job;
+    struct request *older, *newer; /* of its lane */
+    struct object_offload offload;
     struct flue_archive_lane *lane;
     struct flue_send *send;
     struct flue_arena arena;
@@ -80,6 +82,9 @@ static void end(struct request *request)
 
     send->cancel = NULL;
     send->state = NULL;
+    *(request->newer ? &request->newer->older : &request->lane->newest) = request->older;
+    if (request->older)
+        request->older->newer = request->newer;
     atomic_fetch_sub(&request->lane->requests, 1);
     request_free(request);
     if (error.code)
@@ -328,9 +333,9 @@ static void make_messages(struct request *request)
     flue_gather_destroy(gather);
 }
 
-static void make(struct flue_job *job)
+static void make(void *user)
 {
-    struct request *request = (struct request *)job;
+    struct request *request = user;
     const struct flue_archive_config *config = &request->lane->writer->config;
 
     if (config->layout == FLUE_LAYOUT_PPROF) {
@@ -468,9 +473,9 @@ static void cancel(struct flue_send *send)
             flue_put_cancel(&request->slots[i].put);
 }
 
-static void made(struct flue_job *job)
+static void made(void *user)
 {
-    struct request *request = (struct request *)job;
+    struct request *request = user;
 
     for (size_t i = 0; i < request->count && !request->error.code; i++) {
         struct upload *upload = &request->uploads[i];
@@ -497,6 +502,10 @@ void flue_request_send(struct flue_archive_lane *lane, struct flue_send *send)
     request->send = send;
     for (size_t i = 0; i < SLOTS; i++)
         request->slots[i].request = request;
+    request->older = lane->newest;
+    if (request->older)
+        request->older->newer = request;
+    lane->newest = request;
     atomic_fetch_add(&lane->requests, 1);
     send->state = request;
     if (lane->writer->config.layout == FLUE_LAYOUT_PPROF) {
@@ -511,6 +520,23 @@ void flue_request_send(struct flue_archive_lane *lane, struct flue_send *send)
         return;
     }
     send->cancel = cancel;
-    request->job = (struct flue_job){.loop = lane->loop, .work = make, .done = made};
-    flue_pool_submit(lane->loop, &request->job);
+    request->offload =
+        (struct object_offload){.loop = lane->loop, .work = make, .done = made, .user = request};
+    object_offload(&request->offload);
+}
+
+void flue_requests_end(struct flue_archive_lane *lane)
+{
+    while (lane->newest) {
+        struct request *request = lane->newest;
+        object_offload_stop(&request->offload);
+        for (size_t i = 0; i < SLOTS; i++)
+            flue_timer_disarm(lane->loop, &request->slots[i].put.timer);
+        for (size_t i = 0; i < request->count; i++)
+            if (request->uploads[i].adding)
+                flue_hours_forget(lane->hours, &request->uploads[i].add);
+        if (!request->error.code)
+            (void)flue_fail(&request->error, FLUE_CANCELLED, "given up before it was written");
+        end(request);
+    }
 }

@@ -46,15 +46,19 @@ enum flue_code flue_archive_writer_new(const struct flue_create *create,
     return FLUE_OK;
 }
 
-static void lane_destroy(struct flue_archive_lane *lane)
+/* Open requests to the stores end, and with them what waited for them. */
+static void lane_close(struct flue_archive_lane *lane)
 {
-    if (!lane)
-        return;
-    flue_hours_destroy(lane->hours);
     for (size_t i = 0; i < lane->store_count; i++) {
         flue_object_store_destroy(lane->stores[i].store);
         free(lane->stores[i].bucket);
     }
+    flue_requests_end(lane);
+}
+
+static void lane_destroy(struct flue_archive_lane *lane)
+{
+    flue_hours_destroy(lane->hours);
     free(lane->name);
     free(lane);
 }
@@ -64,7 +68,7 @@ static enum flue_code lane_new(struct flue_archive_writer *writer, size_t index,
 {
     struct flue_archive_lane *lane = calloc(1, sizeof *lane);
     struct flue_hours_config hours = {.who = writer->create->id};
-    char name[300];
+    char name[FLUE_KEY_ELEMENT_ROOM + 16];
     enum flue_code code;
 
     if (!lane)
@@ -72,8 +76,9 @@ static enum flue_code lane_new(struct flue_archive_writer *writer, size_t index,
     writer->lanes[index] = lane;
     lane->writer = writer;
     lane->loop = writer->create->loops->items[index];
-    snprintf(name, sizeof name, index ? "%s.%zu" : "%s", writer->name, index);
-    lane->name = strdup(name);
+    /* With a queue on disk one loop writes all; otherwise each is a writer of its own. */
+    snprintf(name, sizeof name, "%s" FLUE_WRITER_LOOP "%zu", writer->name, index);
+    lane->name = strdup(writer->create->storage ? writer->name : name);
     hours.loop = lane->loop;
     hours.writer = lane->name;
     lane->hours = lane->name ? flue_hours_new(&hours) : NULL;
@@ -178,9 +183,14 @@ void flue_archive_writer_destroy(struct flue_archive_writer *writer)
 {
     if (!writer)
         return;
+    writer->closing = true;
+    for (size_t i = 0; writer->lanes && i < writer->lane_count; i++)
+        if (writer->lanes[i])
+            lane_close(writer->lanes[i]);
     flue_rollup_destroy(writer->rollup);
     for (size_t i = 0; writer->lanes && i < writer->lane_count; i++)
-        lane_destroy(writer->lanes[i]);
+        if (writer->lanes[i])
+            lane_destroy(writer->lanes[i]);
     pthread_mutex_destroy(&writer->lock);
     flue_arena_destroy(&writer->arena);
     free(writer->lanes);
