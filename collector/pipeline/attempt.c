@@ -161,11 +161,44 @@ void flue_item_leave(struct flue_item *item)
     flue_item_free(item);
 }
 
-/* Codes that say something about the data, not about who sends it or where to. */
+/* What says something about the data, not about who sends it or where to. */
 static bool about_data(unsigned reason)
 {
     return reason == FLUE_INVALID || reason == FLUE_UNPROCESSABLE || reason == FLUE_TOO_LARGE ||
-           reason == FLUE_REFUSED;
+           reason == FLUE_REFUSED || reason == FLUE_DROP_REJECTED;
+}
+
+static void retry(struct flue_item *item, const struct flue_error *error);
+
+static void count_failure(const struct flue_item *item)
+{
+    flue_metric_add(item->at->exporter->send_failed[flue_signal_row(item->branch->signal)],
+                    (int64_t)item->counts.samples);
+}
+
+/* False: it is not for a letter. */
+static bool set_aside(struct flue_item *item, unsigned reason, const struct flue_error *error)
+{
+    struct flue_dead_letters *letters = item->at->exporter->dead_letters;
+    struct flue_ledger *ledger = &item->branch->ledger;
+    unsigned loop = item->at->loop->index;
+    struct flue_error memory;
+
+    if (!letters || !item->send.record || !item->counted || !item->started || !about_data(reason))
+        return false;
+    flue_ledger_subtract(ledger, loop, FLUE_ROW_IN_FLIGHT, &item->counts);
+    flue_ledger_add(ledger, loop, FLUE_ROW_QUEUED, &item->counts);
+    if (flue_dead_letters_keep(letters, item, reason, error)) {
+        count_failure(item);
+        item_end(item, FLUE_RESULT_REFUSED, error);
+        return true;
+    }
+    flue_ledger_subtract(ledger, loop, FLUE_ROW_QUEUED, &item->counts);
+    flue_ledger_add(ledger, loop, FLUE_ROW_IN_FLIGHT, &item->counts);
+    (void)flue_fail(&memory, FLUE_NO_MEMORY, "no memory to set aside what was refused: %.300s",
+                    error ? error->text : "");
+    retry(item, &memory);
+    return true;
 }
 
 void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_result result,
@@ -178,15 +211,12 @@ void flue_item_fail(struct flue_item *item, unsigned reason, enum flue_item_resu
         flue_item_leave(item);
         return;
     }
-    if (item->at->exporter->dead_letters && item->send.record && about_data(reason) &&
-        result == FLUE_RESULT_REFUSED)
-        flue_dead_letters_keep(item->at->exporter->dead_letters, item,
-                               flue_drop_reason_name(reason), error);
+    if (result == FLUE_RESULT_REFUSED && set_aside(item, reason, error))
+        return;
     item->reason = reason;
     flue_item_leave_line(item);
     if (item->started)
-        flue_metric_add(item->at->exporter->send_failed[flue_signal_row(item->branch->signal)],
-                        (int64_t)item->counts.samples);
+        count_failure(item);
     if (item->counted) {
         flue_ledger_subtract(ledger, loop, item->started ? FLUE_ROW_IN_FLIGHT : FLUE_ROW_QUEUED,
                              &item->counts);
@@ -413,7 +443,11 @@ static void sent(struct flue_item *item, const struct flue_verdict *verdict)
     unsigned loop = item->at->loop->index;
     struct flue_counts rejected = at_most(verdict->rejected, &item->counts);
     bool some = rejected.profiles || rejected.samples || rejected.bytes;
+    bool all = some && rejected.profiles == item->counts.profiles &&
+               rejected.samples == item->counts.samples;
 
+    if (all && set_aside(item, FLUE_DROP_REJECTED, &verdict->error))
+        return;
     if (item->counted)
         flue_ledger_subtract(ledger, loop, FLUE_ROW_IN_FLIGHT, &item->counts);
     else
@@ -432,10 +466,6 @@ static void sent(struct flue_item *item, const struct flue_verdict *verdict)
              FLUE_S("exporter", item->at->exporter->id),
              FLUE_U("rejected_profiles", rejected.profiles), FLUE_S("error", verdict->error.text));
     item->rejected = rejected;
-    if (item->at->exporter->dead_letters && item->send.record &&
-        rejected.profiles == item->counts.profiles && rejected.samples == item->counts.samples)
-        flue_dead_letters_keep(item->at->exporter->dead_letters, item,
-                               flue_drop_reason_name(FLUE_DROP_REJECTED), &verdict->error);
     item_end(item, FLUE_RESULT_TAKEN, &verdict->error);
 }
 

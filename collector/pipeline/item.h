@@ -126,6 +126,7 @@ struct flue_exporter_loop {
     unsigned free_count, group_count, spare, turn;
     bool pumping, draining, expired;
     bool loading; /* in_order: one record is read at a time */
+    struct flue_letter *letters; /* that wait to be written again */
     struct flue_timer drain_timer;
     uint64_t drain_deadline_ns;
     struct flue_delivery *room_first, *room_last; /* block_on_overflow: wait for room */
@@ -204,6 +205,7 @@ static inline struct flue_exporter_loop *flue_branch_at(const struct flue_branch
 /* queue.c: reservation, places, what is sent next */
 enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *error);
 void flue_queue_release(struct flue_item *item);
+void flue_queue_give_memory(struct flue_exporter *exporter, uint64_t bytes);
 void flue_queue_enter(struct flue_item *item); /* reserved; to the batcher, or ready */
 void flue_queue_ready(struct flue_item *item);
 void flue_queue_pump(struct flue_exporter_loop *at);
@@ -270,10 +272,13 @@ struct flue_dead_letters;
 enum flue_code flue_dead_letters_new(const char *directory, const char *exporter,
                                      struct flue_metrics *metrics, struct flue_dead_letters **out,
                                      struct flue_error *error);
-/* Takes the record over from the item: it is finished when the letter is on disk. What is parked is
- * read first. */
-void flue_dead_letters_keep(struct flue_dead_letters *letters, struct flue_item *item,
-                            const char *reason, const struct flue_error *error);
+/* Takes the record over from the item, which is counted as queued: it is finished, and dropped in
+ * the books with `reason` (enum flue_drop_reason), when the letter is on disk. False: no memory now,
+ * the item keeps it. */
+bool flue_dead_letters_keep(struct flue_dead_letters *letters, struct flue_item *item,
+                            unsigned reason, const struct flue_error *error);
+/* A drain: what could not be written yet stays in the log. */
+void flue_dead_letters_leave(struct flue_exporter_loop *at);
 void flue_dead_letters_destroy(struct flue_dead_letters *letters); /* NULL: fine */
 
 /* batcher.c */

@@ -84,6 +84,13 @@ enum flue_code flue_queue_reserve(struct flue_item *item, struct flue_error *err
     return FLUE_OK;
 }
 
+void flue_queue_give_memory(struct flue_exporter *exporter, uint64_t bytes)
+{
+    atomic_fetch_sub(&exporter->used_bytes, bytes);
+    if (exporter->log && atomic_load(&exporter->starved))
+        flue_queue_wake_loops(exporter, atomic_exchange(&exporter->starved, 0));
+}
+
 void flue_queue_release(struct flue_item *item)
 {
     struct flue_exporter *exporter = item->at->exporter;
@@ -91,11 +98,9 @@ void flue_queue_release(struct flue_item *item)
     if (!item->units && !item->bytes)
         return;
     atomic_fetch_sub(exporter->log ? &exporter->pending_units : &exporter->used_units, item->units);
-    atomic_fetch_sub(&exporter->used_bytes, item->bytes);
+    flue_queue_give_memory(exporter, item->bytes);
     item->units = item->bytes = 0;
     flue_queue_wake_room(exporter);
-    if (exporter->log && atomic_load(&exporter->starved))
-        flue_queue_wake_loops(exporter, atomic_exchange(&exporter->starved, 0));
 }
 
 void flue_queue_wait_room(struct flue_exporter_loop *at, struct flue_delivery *delivery)
@@ -380,6 +385,7 @@ void flue_queue_wake(struct flue_task *task)
 void flue_queue_expire(struct flue_exporter_loop *at)
 {
     at->draining = at->expired = true;
+    flue_dead_letters_leave(at);
     flue_batcher_flush_all(at);
     /* What ends here may end others of the list (parts of a group): begin again after each. */
     bool again = true;
@@ -411,6 +417,7 @@ void flue_queue_stop(struct flue_task *task)
 
     at->draining = true;
     at->drain_deadline_ns = at->exporter->stop_deadline_ns;
+    flue_dead_letters_leave(at);
     (void)flue_fail(&error, FLUE_SHUTTING_DOWN, "exporter %s is shutting down", at->exporter->id);
     while (at->room_first) {
         struct flue_delivery *delivery = at->room_first;

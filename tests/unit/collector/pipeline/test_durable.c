@@ -509,6 +509,64 @@ static void a_letter_is_written_before_its_record_is_finished(void **state)
     (void)rmdir(root);
 }
 
+#define FAILURES "otelcol_exporter_dead_letter_failures_total{exporter=\"fake/a\"} "
+#define HELD     "otelcol_exporter_queue_held_bytes{data_type=\"profiles\",exporter=\"fake/a\"} "
+
+/* Where the folder should be there is a file: nothing of what was acknowledged is lost by that,
+ * neither a whole record nor parts of one, whether it is mended soon or after the next start. */
+static void what_cannot_be_set_aside_stays_owed(void **state)
+{
+    struct flue_storage *log = log_new();
+    struct graph graph;
+    struct request requests[4];
+    char root[64] = "/tmp/flue-letters-XXXXXX", letter[400];
+
+    memset(requests, 0, sizeof requests);
+    assert_non_null(mkdtemp(root));
+    (void)snprintf(own_letters, sizeof own_letters, "%.40s/letters", root);
+    for (unsigned life = 0; life < 3; life++) {
+        uint64_t there = life == 2 ? 10 : 0;
+        durable_prepare(&graph, log, 2, 1);
+        graph.dead_letters = own_letters;
+        graph.fakes[0].hook = refuse_all;
+        if (life < 2)
+            (void)fclose(fopen(own_letters, "w"));
+        graph_build(&graph, NULL, 0);
+        assert_int_equal(state_of(&graph, 0).recovered.samples, there);
+        if (life < 2) {
+            request_on(&requests[2 * life], &graph, 0, 9);
+            request_on(&requests[2 * life + 1], &graph, 1, 1);
+            AWAIT(requests[2 * life].answers == 1 && requests[2 * life + 1].answers == 1);
+            AWAIT(state_of(&graph, 0).in_flight.samples == 0 && graph.fakes[0].attempts == 4 &&
+                  metric_value(&graph, FAILURES) >= 1);
+            assert_int_equal(lag_of(&graph, 0).records, 2);
+            assert_int_equal(state_of(&graph, 0).queued.samples, 10);
+            assert_int_equal(state_of(&graph, 0).dropped.samples, 0);
+            assert_true(metric_value(&graph, HELD) > 0);
+            assert_balance(&graph);
+        }
+        if (life == 0)
+            (void)unlink(own_letters);
+        if (life != 1) {
+            AWAIT(lag_of(&graph, 0).records == 0);
+            assert_int_equal(state_of(&graph, 0).dropped.samples, 10);
+            assert_int_equal(letters_in(own_letters, letter), 3);
+            assert_int_equal(metric_value(&graph, HELD), 0);
+        }
+        flue_exporter_stop(graph.exporters[0], flue_monotonic_ns() + 60000 * MS);
+        AWAIT(flue_exporter_stopped(graph.exporters[0]));
+        assert_int_equal(lag_of(&graph, 0).records, life == 1 ? 2 : 0);
+        assert_balance(&graph);
+        durable_kill(&graph);
+        if (life == 1)
+            (void)unlink(own_letters);
+        else
+            remove_letters(own_letters);
+    }
+    log_destroy(log);
+    (void)rmdir(root);
+}
+
 static void the_search_for_poison_ends(void **state)
 {
     struct flue_storage *log = log_new();
@@ -716,6 +774,7 @@ int main(void)
         cmocka_unit_test(a_drain_leaves_the_rest_on_disk),
         cmocka_unit_test(a_poison_piece_is_set_aside_and_the_rest_goes_on),
         cmocka_unit_test(a_letter_is_written_before_its_record_is_finished),
+        cmocka_unit_test(what_cannot_be_set_aside_stays_owed),
         cmocka_unit_test(the_search_for_poison_ends),
         cmocka_unit_test(joined_requests_finish_all_their_records),
         cmocka_unit_test(a_gathering_exporter_has_one_loop_and_gives_its_memory_back),
