@@ -139,7 +139,7 @@ struct flue_storage {
     struct flue_storage_writer writer;
     struct flue_storage_reader reader;
 
-    struct flue_metric *bytes, *records, *appended, *appended_bytes, *syncs, *damaged,
+    struct flue_metric *bytes, *records, *appended, *appended_bytes, *syncs, *damaged, *torn,
         *write_failures, *sync_failures, *read_failures;
     struct flue_histogram *sync_seconds;
 };

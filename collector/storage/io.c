@@ -192,8 +192,6 @@ static const char *advice(int number)
     case EACCES:
     case EPERM:
         return ": give the user of flue the right to read and write there";
-    case ENOENT:
-        return ": create it, or set create_directory: true";
     case EMFILE:
     case ENFILE:
         return ": raise the limit of open files";

@@ -201,6 +201,15 @@ static enum flue_code fill_segment(struct recovery *recovery, struct flue_storag
     if (rows->broken_footer) /* rot, or a power cut while it was being written */
         flue_log(FLUE_WARN, "storage", "a footer is broken: the segment was scanned instead",
                  FLUE_S("storage", storage->id), FLUE_S("file", path), FLUE_LOG_END);
+    if (!rows->sealed && (rows->torn || rows->unproven)) {
+        flue_metric_add(storage->torn, 1);
+        flue_log(FLUE_WARN, "storage",
+                 "the last write before a crash is broken: it was never acknowledged, unless the "
+                 "disk has lost it since; what is whole of it is sent",
+                 FLUE_S("storage", storage->id), FLUE_S("file", path),
+                 FLUE_U("torn_bytes", rows->torn), FLUE_U("broken_records", rows->unproven),
+                 FLUE_LOG_END);
+    }
     if (segment->damaged) {
         flue_metric_add(storage->damaged, segment->damaged);
         flue_log(FLUE_ERROR, "storage", "damaged: what is broken is never delivered",

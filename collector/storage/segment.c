@@ -240,11 +240,14 @@ static void judge(struct scan *scan, uint64_t at)
         if (row->offset < scan->synced) {
             row->flags = FLUE_ROW_DAMAGED;
             out->damaged++;
+        } else {
+            out->unproven++;
         }
     }
     while (out->count && out->items[out->count - 1].flags == FLUE_ROW_LOST) {
         at = out->items[out->count - 1].offset;
         out->count--;
+        out->unproven--;
     }
     out->data_end = at;
 }

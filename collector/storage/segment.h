@@ -24,8 +24,11 @@ struct flue_segment_rows {
     bool sealed;        /* read from its footer */
     bool broken_footer; /* it has one, whose rows are broken */
     uint32_t damaged;   /* rows with FLUE_ROW_DAMAGED */
-    uint64_t torn;      /* bytes behind data_end that were begun and never acknowledged */
-    bool unreadable;    /* the disk failed to read some of it: perhaps not for good */
+    /* Of the last write, which no later record says was synced: bytes behind data_end, and broken
+     * records in front of whole ones. Never acknowledged, unless the disk has lost them since. */
+    uint64_t torn;
+    uint32_t unproven;
+    bool unreadable; /* the disk failed to read some of it: perhaps not for good */
 };
 /* `size`: of the file. `cut`: from there on nothing was acknowledged (a failed write), or
  * UINT64_MAX. 0 or -errno. A record that cannot be read is damaged, which is no failure. */

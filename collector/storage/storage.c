@@ -49,6 +49,10 @@ static void make_metrics(struct flue_storage *storage, struct flue_metrics *metr
                                           "bytes of records written and acknowledged", labels);
     storage->syncs = flue_metric(metrics, FLUE_COUNTER, "storage_syncs",
                                  "syncs of records; one covers all that waited", labels);
+    storage->torn = flue_metric(metrics, FLUE_COUNTER, "storage_torn_segments",
+                                "segments whose last write is broken; it was never acknowledged, "
+                                "unless the disk has lost it since",
+                                labels);
     storage->damaged =
         flue_metric(metrics, FLUE_COUNTER, "storage_damaged_records",
                     "records, notes and headers whose checksum is wrong, set aside", labels);
@@ -302,7 +306,11 @@ static enum flue_code lock_directory(struct flue_storage *storage, struct flue_e
     flue_storage_path(storage, "lock", path);
     int fd = storage->io->open(storage->io, path, O_RDWR | O_CREAT, 0640);
     if (fd < 0)
-        return flue_storage_io_fail(error, fd, "create", path);
+        return fd == -ENOENT
+                   ? flue_fail(error, FLUE_UNAVAILABLE,
+                               "there is no directory %s: create it, or set create_directory: true",
+                               storage->directory)
+                   : flue_storage_io_fail(error, fd, "create", path);
     storage->lock_fd = fd;
     uint64_t until = flue_monotonic_ns() + (storage->timeout > 0 ? (uint64_t)storage->timeout : 0);
     for (;;) {

@@ -241,6 +241,46 @@ static void a_torn_tail_is_cut_off(void **state)
     assert_int_equal(assert_all_but(0, 0), 0);
 }
 
+static int64_t torn(void)
+{
+    return flue_metric_get(rig->storage->torn);
+}
+
+/* The last records as one write: none of them says that another was synced. */
+static void as_one_write(uint32_t first)
+{
+    for (uint32_t i = first; i < RECORDS; i++) {
+        struct flue_storage_record record;
+        memcpy(&record, segment()->bytes + offset_of(i), sizeof record);
+        record.synced = offset_of(first);
+        flue_storage_record_seal(&record);
+        memcpy(segment()->bytes + offset_of(i), &record, sizeof record);
+    }
+}
+
+/* What is broken of the last write may have been acknowledged or not: that is said and counted, and
+ * what is whole of it is there, in front of the broken and behind it. */
+static void the_last_write_is_kept_but_for_what_is_broken(void **state)
+{
+    for (unsigned part = 0; part < 4; part++)
+        for (uint32_t bad = RECORDS - 4; bad < RECORDS; bad++) {
+            stop(true);
+            as_one_write(RECORDS - 4);
+            if (part < 3)
+                segment()->bytes[part_at(bad, part)] ^= 0x40;
+            rig_open(rig);
+            assert_int_equal(damaged(), 0);
+            assert_int_equal(torn(), part < 3);
+            assert_int_equal(assert_all_but(0, part < 3 ? UINT64_C(1) << bad : 0), 0);
+            stop(true);
+            rig_open(rig); /* sealed: it is said once */
+            assert_int_equal(torn(), part < 3);
+            assert_int_equal(assert_all_but(1, part < 3 ? UINT64_C(1) << bad : 0), 0);
+            teardown(state);
+            setup(state);
+        }
+}
+
 /* Bytes of a sender that are a whole record of a log, salt and all but right, are none. */
 static void a_forged_record_in_a_body_is_none(void **state)
 {
@@ -374,6 +414,7 @@ int main(void)
         TEST(without_a_footer_the_segment_is_scanned),
         TEST(a_broken_footer_still_says_what_was_acknowledged),
         TEST(a_torn_tail_is_cut_off),
+        TEST(the_last_write_is_kept_but_for_what_is_broken),
         TEST(a_forged_record_in_a_body_is_none),
         TEST(a_broken_entry_costs_a_duplicate),
         TEST(a_broken_synced_entry_is_damage),
