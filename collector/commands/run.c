@@ -1,4 +1,5 @@
-/* run.c: the daemon. SIGTERM or SIGINT drains, a second one ends at once; SIGHUP has no effect. */
+/* run.c: the daemon. SIGTERM or SIGINT drains, a second one ends at once; SIGHUP is said to
+ * change nothing. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -53,9 +54,12 @@ static bool second_signal(void *arg)
 static void wait_for_end(const sigset_t *signals)
 {
     int number;
-    do
-        number = sigwaitinfo(signals, NULL);
-    while (number != SIGTERM && number != SIGINT);
+    while ((number = sigwaitinfo(signals, NULL)) != SIGTERM && number != SIGINT)
+        if (number == SIGHUP)
+            flue_log(FLUE_WARN, "service",
+                     "SIGHUP: the configuration is not read again while flue runs; to change it, "
+                     "check it with flue validate and restart (what waits on disk is kept)",
+                     FLUE_LOG_END);
     flue_log(FLUE_INFO, "service", number == SIGTERM ? "SIGTERM" : "SIGINT", FLUE_LOG_END);
 }
 

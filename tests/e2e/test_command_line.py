@@ -137,7 +137,7 @@ def test_help_and_version(cli):
 
 
 def test_run_signals(binary, tmp_path):
-    """`flue --config` is run; SIGHUP has no effect; SIGTERM drains; the log goes where it is told."""
+    """`flue --config` is run; SIGHUP is said to change nothing; SIGTERM drains; the log goes where it is told."""
     health, page = free_port(), free_port()
     log = tmp_path / "flue.log"
     path = tmp_path / "flue.yaml"
@@ -157,6 +157,7 @@ service:
     try:
         wait_for(lambda: process.poll() is not None or (listens(health) and listens(page)), what="the listeners")
         process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "SIGHUP: the configuration is not read again" in log.read_text(), what="a line about SIGHUP")
         assert listens(health)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
