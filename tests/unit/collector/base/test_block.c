@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <pthread.h>
 #include <cmocka.h>
+#include <sys/mman.h>
 #include "collector/base/arena.h"
 #include "collector/base/block.h"
 
@@ -140,8 +141,50 @@ static void freed_blocks_come_again(void **state)
     flue_block_trim();
 }
 
-/* More than the cache holds: the rest goes back at once, and nothing is lost or freed twice. */
-static void cache_is_bounded(void **state)
+/* How many of these mappings, all freed, are kept. */
+static unsigned kept(uint8_t *const *bases, unsigned count)
+{
+    unsigned char there;
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        sum += mincore(bases[i], 1, &there) == 0;
+    return sum;
+}
+
+/* At most 64 MiB, and what is in use and what is kept together at most what was in use; what is
+ * larger than a quarter of that is never kept. The rest goes back at once. */
+static void large_blocks_are_kept_within_bounds(void **state)
+{
+    static const struct {
+        size_t size;
+        unsigned count, freed, kept;
+    } cases[] = {{4u << 20, 40, 40, 16}, {4u << 20, 16, 16, 16}, {4u << 20, 17, 17, 16},
+                 {4u << 20, 10, 5, 5},   {4u << 20, 10, 4, 4},   {4u << 20, 3, 3, 3},
+                 {16u << 20, 6, 6, 4},   {20u << 20, 6, 6, 0}};
+    struct flue_block *blocks[40];
+    uint8_t *bases[40];
+
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        flue_block_trim();
+        for (unsigned i = 0; i < cases[c].count; i++) {
+            assert_non_null(blocks[i] = flue_block_new(NULL, cases[c].size));
+            bases[i] = blocks[i]->base;
+        }
+        for (unsigned i = 0; i < cases[c].freed; i++)
+            flue_block_unref(blocks[i]);
+        if (kept(bases, cases[c].freed) != cases[c].kept)
+            fail_msg("case %zu: %u are kept", c, kept(bases, cases[c].freed));
+        flue_block_trim();
+        assert_int_equal(kept(bases, cases[c].freed), 0);
+        for (unsigned i = cases[c].freed; i < cases[c].count; i++)
+            flue_block_unref(blocks[i]);
+    }
+    flue_block_trim();
+}
+
+/* Nothing is lost or freed twice. */
+static void cache_takes_what_comes(void **state)
 {
     struct flue_block *blocks[40];
 
@@ -265,7 +308,8 @@ int main(void)
         cmocka_unit_test(room_in_front_is_used_again),
         cmocka_unit_test(charges),
         cmocka_unit_test(freed_blocks_come_again),
-        cmocka_unit_test(cache_is_bounded),
+        cmocka_unit_test(large_blocks_are_kept_within_bounds),
+        cmocka_unit_test(cache_takes_what_comes),
         cmocka_unit_test(keeps_as_much_as_was_in_use),
         cmocka_unit_test(idle_when_no_block_is_taken),
         cmocka_unit_test(threads_pass_blocks),
