@@ -1,23 +1,31 @@
 /* ids.c: see ids.h. */
 #include "processors/span_links/ids.h"
 
+/* Asked of every string of a dictionary: the size alone answers nearly always. */
 enum id_form id_form_of(struct flue_bytes key)
 {
-    static const struct {
-        const char *name;
-        enum id_form form;
-    } forms[] = {{"span_id", ID_SPAN},    {"profile_id", ID_PROFILE},
-                 {"span id", ID_DD_SPAN}, {"local root span id", ID_DD_ROOT},
-                 {"trace_id", ID_TRACE},  {"trace_id_hi", ID_HI},
-                 {"trace_id_lo", ID_LO},  {"traceIdHi", ID_HI},
-                 {"traceIdLo", ID_LO}};
-
-    if (key.size < 7 || key.size > 18)
+    switch (key.size) {
+    case 7:
+        return memcmp(key.data, "span_id", 7) == 0   ? ID_SPAN
+               : memcmp(key.data, "span id", 7) == 0 ? ID_DD_SPAN
+                                                     : ID_NONE;
+    case 8:
+        return memcmp(key.data, "trace_id", 8) == 0 ? ID_TRACE : ID_NONE;
+    case 9:
+        return memcmp(key.data, "traceIdHi", 9) == 0   ? ID_HI
+               : memcmp(key.data, "traceIdLo", 9) == 0 ? ID_LO
+                                                       : ID_NONE;
+    case 10:
+        return memcmp(key.data, "profile_id", 10) == 0 ? ID_PROFILE : ID_NONE;
+    case 11:
+        return memcmp(key.data, "trace_id_hi", 11) == 0   ? ID_HI
+               : memcmp(key.data, "trace_id_lo", 11) == 0 ? ID_LO
+                                                          : ID_NONE;
+    case 18:
+        return memcmp(key.data, "local root span id", 18) == 0 ? ID_DD_ROOT : ID_NONE;
+    default:
         return ID_NONE;
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++)
-        if (flue_bytes_is(key, forms[i].name))
-            return forms[i].form;
-    return ID_NONE;
+    }
 }
 
 static uint64_t big_endian(const uint8_t *bytes)
@@ -54,32 +62,30 @@ static bool decimal64(struct flue_bytes text, uint64_t *out)
     return true;
 }
 
-bool ids_add(struct ids *ids, enum id_form form, const struct id_value *value)
+bool id_read(enum id_form form, const struct id_value *value, struct id *out)
 {
-    uint64_t number = (uint64_t)value->number;
+    bool decimal = form == ID_DD_SPAN || form == ID_DD_ROOT;
     uint8_t trace[16];
 
-    if (ids->there & 1u << form)
-        return false;
+    *out = (struct id){form, 0, (uint64_t)value->number};
     if (form == ID_TRACE) {
         if (!value->is_text || value->text.size != 32 || !flue_unhex(value->text, trace, 16))
             return false;
-        ids->hi = big_endian(trace);
-        ids->lo = big_endian(trace + 8);
-        if (!(ids->hi | ids->lo))
-            return false;
-        ids->there |= 1u << form;
-        return true;
-    }
-    if (value->is_text) {
-        bool decimal = form == ID_DD_SPAN || form == ID_DD_ROOT;
-        if (!(decimal ? decimal64(value->text, &number) : hex64(value->text, &number)))
+        out->hi = big_endian(trace);
+        out->lo = big_endian(trace + 8);
+    } else if (value->is_text) {
+        if (!(decimal ? decimal64(value->text, &out->lo) : hex64(value->text, &out->lo)))
             return false;
     }
-    if (number == 0 && form != ID_HI && form != ID_LO)
+    return out->hi | out->lo || form == ID_HI || form == ID_LO;
+}
+
+bool ids_add(struct ids *ids, const struct id *id)
+{
+    if (ids->there & 1u << id->form)
         return false;
-    ids->span[form] = number;
-    ids->there |= 1u << form;
+    ids->of[id->form] = *id;
+    ids->there |= 1u << id->form;
     return true;
 }
 
@@ -87,27 +93,28 @@ void ids_link(const struct ids *ids, struct id_link *out)
 {
     static const enum id_form order[] = {ID_SPAN, ID_PROFILE, ID_DD_SPAN, ID_DD_ROOT};
     const uint32_t halves = 1u << ID_HI | 1u << ID_LO;
+    bool in_halves = (ids->there & halves) == halves;
     uint64_t span = 0, hi = 0, lo = 0;
 
     *out = (struct id_link){.told = 0};
     for (unsigned i = 0; i < 4 && !span; i++)
         if (ids->there & 1u << order[i])
-            span = ids->span[order[i]];
+            span = ids->of[order[i]].lo;
     for (unsigned i = 0; i < 4 && span; i++) /* another span than the link's stays a label */
-        if (ids->there & 1u << order[i] && ids->span[order[i]] == span)
+        if (order[i] != ID_DD_ROOT && ids->there & 1u << order[i] && ids->of[order[i]].lo == span)
             out->told |= 1u << order[i];
     if (ids->there & 1u << ID_TRACE) {
-        hi = ids->hi;
-        lo = ids->lo;
+        hi = ids->of[ID_TRACE].hi;
+        lo = ids->of[ID_TRACE].lo;
         out->told |= 1u << ID_TRACE;
-    } else if ((ids->there & halves) == halves && (ids->span[ID_HI] | ids->span[ID_LO])) {
-        hi = ids->span[ID_HI];
-        lo = ids->span[ID_LO];
+    } else if (in_halves) {
+        hi = ids->of[ID_HI].lo;
+        lo = ids->of[ID_LO].lo;
     }
-    if ((ids->there & halves) == halves && ids->span[ID_HI] == hi && ids->span[ID_LO] == lo)
-        out->told |= halves;
     out->has_span = span != 0;
     out->has_trace = (hi | lo) != 0;
+    if (in_halves && out->has_trace && ids->of[ID_HI].lo == hi && ids->of[ID_LO].lo == lo)
+        out->told |= halves;
     put_big_endian(out->span, span);
     put_big_endian(out->trace, hi);
     put_big_endian(out->trace + 8, lo);

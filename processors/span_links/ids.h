@@ -33,21 +33,26 @@ struct id_value {
     struct flue_bytes text;
     int64_t number;
 };
+/* One label: an id of 128 bits (ID_TRACE), or of 64 in `lo`. */
+struct id {
+    enum id_form form;
+    uint64_t hi, lo;
+};
+/* False: an impossible form. */
+bool id_read(enum id_form form, const struct id_value *value, struct id *out);
 
-/* What the labels of one sample tell; by form, those that are there and possible. */
+/* What the labels of one sample tell; by form, those that are there. */
 struct ids {
     uint32_t there; /* 1 << form */
-    uint64_t span[ID_FORMS];
-    uint64_t hi, lo; /* of ID_TRACE */
+    struct id of[ID_FORMS];
 };
-/* False: an impossible form (the label is then not `there`). Of a form that comes twice the first
- * counts, the second is refused. */
-bool ids_add(struct ids *ids, enum id_form form, const struct id_value *value);
+/* False: the form is there already; the first counts. */
+bool ids_add(struct ids *ids, const struct id *id);
 
 struct id_link {
     uint8_t span[8], trace[16];
     bool has_span, has_trace;
-    uint32_t told; /* 1 << form of the labels that the link says completely */
+    uint32_t told; /* 1 << form of the labels that the link says completely; never a root's */
 };
 void ids_link(const struct ids *ids, struct id_link *out);
 

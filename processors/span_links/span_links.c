@@ -90,15 +90,6 @@ static struct flue_batch *rename_all(const struct span_links *self, struct flue_
 
 /* ---- profiles ------------------------------------------------------------------------------- */
 
-static enum flue_code link_otlp(struct span_links *self, struct flue_batch **batch,
-                                struct flue_error *error)
-{
-    if (!span_links_otlp_concerns(self, (*batch)->payload))
-        return FLUE_OK;
-    *batch = flue_batch_writable(*batch, error);
-    return *batch ? span_links_otlp(self, (*batch)->payload, error) : error->code;
-}
-
 static enum flue_code link_pprof(struct span_links *self, struct flue_batch **batch,
                                  struct flue_error *error)
 {
@@ -129,7 +120,7 @@ static void span_links_push(struct flue_stage *stage, struct flue_batch *batch,
         return;
     }
     code = !batch                                        ? error.code
-           : batch->payload->ops->form == FLUE_FORM_OTLP ? link_otlp(self, &batch, &error)
+           : batch->payload->ops->form == FLUE_FORM_OTLP ? span_links_otlp(self, &batch, &error)
                                                          : link_pprof(self, &batch, &error);
     if (code == FLUE_OK) {
         flue_stage_next(stage, batch, delivery);

@@ -21,10 +21,9 @@ struct span_links {
     struct flue_metric *marked, *held, *unmarked, *full;
 };
 
-/* Profiles. Is there anything to change? Looks at the tables alone and remembers spans of links. */
-bool span_links_otlp_concerns(struct span_links *self, const struct flue_payload *payload);
-/* The payload is writable. */
-enum flue_code span_links_otlp(struct span_links *self, struct flue_payload *payload,
+/* Profiles. Remembers the spans of links and labels, and gives samples with labels their links;
+ * *batch is made writable only for that. On an error it may be NULL. */
+enum flue_code span_links_otlp(struct span_links *self, struct flue_batch **batch,
                                struct flue_error *error);
 /* *out: the changed payload, or NULL where nothing changes. */
 enum flue_code span_links_pprof(struct span_links *self, const struct flue_payload *payload,

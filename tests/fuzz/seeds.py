@@ -171,6 +171,36 @@ for name, content in profiles.items():
     seed("convert_pprof", name, content)
     seed("ingest", "pprof-" + name, b"app.cpu{region=eu,service_name=x}\n" + content)
 
+# ---- labels of spans, in every form
+
+forms = [("span_id", "006550ebcf4dccbe"), ("profile_id", "ABCDEF0123456789"), ("span id", -1),
+         ("local root span id", "18446744073709551614"), ("trace_id", "000102030405060708090a0b0c0d0e0f"),
+         ("traceIdHi", 1), ("traceIdLo", -2), ("span_id", "none"), ("span_id", 7), ("span id", "3")]
+words = ["", "cpu", "n"] + [w for form in forms for w in form if isinstance(w, str)]
+
+
+def attribute(key, value):
+    any_value = number(3, value) if isinstance(value, int) else \
+        part(1, value) if value != "3" else number(8, words.index(value))
+    return part(6, number(1, words.index(key)), part(2, any_value))
+
+
+def label(key, value):
+    return part(3, number(1, words.index(key)),
+                number(3, value) if isinstance(value, int) else number(2, words.index(value)))
+
+
+chosen = [[1], [2], [3], [4], [5], [6, 7], [8], [9, 10], [3, 4, 5], [1, 2, 3, 4, 5, 6, 7]]
+spans = resource(scope(profile(*(sample(0, [1], c, link) for c in chosen for link in (0, 1))))) + part(
+    2, part(1), part(2), part(3), part(4), part(4, part(1, bytes(range(16))), part(2, bytes(range(8)))),
+    *(part(5, w) for w in words + ["x"] * 3), part(6), *(attribute(*f) for f in forms), part(7))
+seed("span_links", "otlp", spans)
+seed("span_links", "pprof", part(1, number(1, 1), number(2, 2)) + b"".join(
+    part(2, packed(2, 1), *(label(*forms[i - 1]) for i in c)) for c in [[], *chosen, range(1, 11)])
+    + b"".join(part(6, w) for w in words))
+for name, content in [*bodies.items(), *profiles.items()]:
+    seed("span_links", name, content)
+
 # ---- push
 
 push = part(1, part(1, part(1, "__name__"), part(2, "process_cpu")),
@@ -321,6 +351,14 @@ for name, text in {
             {"footprint-type": "ipv4cidr", "footprint-value": ["192.0.2.0/24"]},
             {"footprint-type": "countrycode", "footprint-value": ["us"]}]}]}}.items():
     seed("cdn_feed", name, json.dumps(text).encode())
+
+# Recorded of a kube-apiserver, its first objects; larger than an input may be is of no use.
+for file in sorted((data / "kubernetes").iterdir()):
+    seed("kubernetes", file.name, file.read_bytes()[:12000])
+seed("kubernetes", "watch", b'{"type":"ADDED","object":{"metadata":{"name":"a","uid":"u"},"status":{"podIP":"10.0.0.1"}}}\n'
+     b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}')
+seed("kubernetes", "list", b'{"metadata":{"resourceVersion":"7","continue":"x"},"items":[{"metadata":{"name":"a","uid":"u"}}]}')
+seed("kubernetes", "cgroup", b"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-" + b"ab" * 32 + b".scope\n")
 
 # A segment's bytes: what matters is made right by the target itself.
 seed("storage", "zeros", bytes(4096))

@@ -10,8 +10,9 @@ static bool add(struct ids *ids, const char *key, const char *text, int64_t numb
 {
     const struct id_value value = {text != NULL, flue_bytes_of(text), number};
     enum id_form form = id_form_of(flue_bytes_of(key));
+    struct id id;
     assert_int_not_equal(form, ID_NONE);
-    return ids_add(ids, form, &value);
+    return id_read(form, &value, &id) && ids_add(ids, &id);
 }
 
 static void says(const struct ids *ids, const char *span, const char *trace)
@@ -66,6 +67,28 @@ static void a_root_beside_its_span_stays_a_label(void **state)
     says(&ids, "0000000000000009", NULL);
     ids_link(&ids, &link);
     assert_int_equal(link.told, 1u << ID_DD_SPAN);
+    struct ids alone = {0};
+    add(&alone, "local root span id", NULL, 7);
+    says(&alone, "0000000000000007", NULL);
+    ids_link(&alone, &link);
+    assert_int_equal(link.told, 0); /* that it is a root is said by the label alone */
+}
+
+static void a_form_counts_once(void **state)
+{
+    struct ids ids = {0};
+    assert_true(add(&ids, "span id", NULL, 5));
+    assert_false(add(&ids, "span id", NULL, 6));
+    says(&ids, "0000000000000005", NULL);
+}
+
+static void other_names_are_none(void **state)
+{
+    static const char *const names[] = {
+        "",          "span",       "span-id",   "span_ID",     "trace_if",          "traceIdHI",
+        "traceIdlo", "profile_iD", "trace_id_", "trace_id_hx", "local root span iD"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        assert_int_equal(id_form_of(flue_bytes_of(names[i])), ID_NONE);
 }
 
 static void impossible_forms(void **state)
@@ -121,6 +144,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_form),
         cmocka_unit_test(a_root_beside_its_span_stays_a_label),
+        cmocka_unit_test(a_form_counts_once),
+        cmocka_unit_test(other_names_are_none),
         cmocka_unit_test(impossible_forms),
         cmocka_unit_test(seen_is_bounded_in_count_and_time),
     };
