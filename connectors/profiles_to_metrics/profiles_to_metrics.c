@@ -5,6 +5,8 @@
  * the processor of that name gives) and by sample type, in seconds, bytes or events. Sums are
  * cumulative: what a destination did not get is in what it gets next. Sent every flush_interval,
  * and at the end. */
+#include <stdio.h>
+#include <unistd.h>
 #include "collector/base/clock.h"
 #include "collector/base/log.h"
 #include "collector/pipeline/exporter.h"
@@ -36,7 +38,7 @@ struct connector {
     struct flue_loops *loops;
     struct flue_consumer *metrics;
     struct sums *sums;
-    struct flue_timer timer; /* on loop 0, as all below */
+    struct flue_timer timer;      /* on loop 0, as all below */
     bool stopping, sending, last; /* last: the sums on their way are the final ones */
     _Atomic bool idle;
     struct flue_metric *failed;
@@ -160,11 +162,24 @@ static double read_overflowed(void *arg)
     return (double)sums_overflowed(arg);
 }
 
+/* Of every flue with this connector, and every such connector within it, another one; that of a pod
+ * stays with the pod. */
+static void instance_id(const char *id, char *out, size_t room)
+{
+    const char *name = strchr(id, '/');
+    char host[256];
+    if (gethostname(host, sizeof host) != 0)
+        snprintf(host, sizeof host, "flue");
+    host[sizeof host - 1] = 0;
+    snprintf(out, room, "%s-%ld%.200s", host, (long)getpid(), name ? name : "");
+}
+
 static enum flue_code connector_create(const struct flue_create *create, void **instance,
                                        struct flue_error *error)
 {
     struct connector *self = flue_arena_zalloc(create->arena, 1, sizeof *self);
     const struct flue_label labels[] = {{"connector", create->id}, {NULL, NULL}};
+    char instance_name[512];
     if (!self)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a connector");
     self->config = create->config;
@@ -172,7 +187,8 @@ static enum flue_code connector_create(const struct flue_create *create, void **
     self->loops = create->loops;
     self->metrics = create->metrics_out;
     self->timer.fire = fire;
-    enum flue_code code = sums_new(self->config, &self->sums, error);
+    instance_id(create->id, instance_name, sizeof instance_name);
+    enum flue_code code = sums_new(self->config, instance_name, &self->sums, error);
     if (code)
         return code;
     self->failed = flue_metric(create->metrics, FLUE_COUNTER, "connector_failed_flushes",

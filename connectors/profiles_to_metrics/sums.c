@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include "collector/base/clock.h"
 #include "collector/base/hash.h"
-#include "proto/otlp/index.h"
 #include "proto/otlp/metric_payload.h"
+#include "proto/otlp/quantity.h"
 
 #define DIMENSIONS_MAX  16u  /* resource attributes */
 #define TEXT_MAX        256u /* bytes of a value; longer ones are cut */
 #define RESOURCE_POINTS 1000u
-#define MOST_TWINS      64u
 #define MESSAGE_MAX     ((size_t)64 << 20)
+#define UNMATCHED       0u /* number of the value of samples without one */
 
 /* A series: its texts stand one behind the other in `key`, each with its length before it: the
  * resource attributes, the sample attribute, the sample type. */
@@ -31,7 +31,8 @@ struct sums {
     struct flue_table table;
     struct series *series;
     size_t count, room;
-    uint64_t overflowed;
+    uint64_t start_ns, overflowed;
+    char *instance;
 };
 
 /* ---- one payload ----------------------------------------------------------------------------- */
@@ -42,7 +43,7 @@ struct take {
     struct flue_otlp_dictionary d;
     struct flue_arena *arena;
     uint32_t *values;         /* of attribute rows: 1 + number of a value; 0: another attribute */
-    struct flue_bytes *texts; /* by number; 0 is "unmatched" */
+    struct flue_bytes *texts; /* by number */
     size_t text_count, text_room;
     uint64_t *totals; /* by number */
     struct flue_error *error;
@@ -81,50 +82,13 @@ static bool read_attributes(struct take *t)
     return t->totals || no_memory(t);
 }
 
-static bool measured(const struct take *t, uint32_t resource, struct flue_bytes type)
-{
-    const struct flue_otlp_index *index = flue_otlp_index_of(t->payload);
-    const struct flue_otlp_resource_index *r = &index->resources[resource];
-    unsigned looks = MOST_TWINS;
-    for (uint32_t s = r->first_scope; s < r->first_scope + r->scopes; s++) {
-        const struct flue_otlp_scope_index *scope = &index->scopes[s];
-        for (uint32_t i = 0; i < scope->profiles && looks; i++, looks--) {
-            struct flue_otlp_profile_fields f;
-            flue_otlp_profile_read(t->payload, scope->first_profile + i, &f);
-            if (flue_bytes_equal(flue_otlp_string(&t->d, f.sample_type), type) &&
-                flue_time_unit(flue_otlp_string(&t->d, f.sample_unit)))
-                return true;
-        }
-    }
-    return false;
-}
-
-static void quantity_of(const struct take *t, const struct flue_otlp_profile *profile,
-                        struct flue_quantity_type *type)
-{
-    struct flue_otlp_profile_fields f;
-    flue_otlp_profile_read(t->payload, profile->profile, &f);
-    for (int again = 0; again < 2; again++) {
-        flue_quantity_of(flue_otlp_string(&t->d, f.sample_type),
-                         flue_otlp_string(&t->d, f.sample_unit),
-                         flue_otlp_string(&t->d, f.period_type),
-                         flue_otlp_string(&t->d, f.period_unit), f.period, again == 1, type);
-        if (!type->by_period || !measured(t, profile->resource, type->name))
-            return;
-    }
-}
-
-static void add(uint64_t *sum, uint64_t amount)
-{
-    if (__builtin_add_overflow(*sum, amount, sum) || *sum > INT64_MAX)
-        *sum = INT64_MAX;
-}
-
+/* Values, or one for each timestamp where there are none. */
 static void one_sample(struct take *t, struct flue_bytes bytes, uint64_t factor)
 {
     struct flue_otlp_sample sample;
-    uint64_t number, amount = 0;
-    size_t at = 0;
+    uint64_t number;
+    int64_t value = 0;
+    size_t at = UNMATCHED;
     bool values = false;
     flue_otlp_sample_read(bytes, &sample);
     while (flue_otlp_numbers_next(&sample.attribute_indices, &number))
@@ -132,11 +96,12 @@ static void one_sample(struct take *t, struct flue_bytes bytes, uint64_t factor)
             at = t->values[number] - 1;
     while (flue_otlp_numbers_next(&sample.values, &number)) {
         values = true;
-        add(&amount, flue_quantity_amount((int64_t)number, factor));
+        if (__builtin_add_overflow(value, (int64_t)number, &value))
+            value = (int64_t)number < 0 ? INT64_MIN : INT64_MAX;
     }
     if (!values)
-        amount = flue_quantity_amount((int64_t)flue_otlp_numbers_count(sample.timestamps), factor);
-    add(&t->totals[at], amount);
+        value = (int64_t)flue_otlp_numbers_count(sample.timestamps);
+    flue_quantity_add(&t->totals[at], flue_quantity_amount(value, factor));
 }
 
 /* ---- series ---------------------------------------------------------------------------------- */
@@ -186,7 +151,7 @@ static struct series *find(struct sums *sums, const struct key *key, enum flue_q
         return NULL;
     struct series series = {.key = flue_arena_copy(&sums->arena, bytes),
                             .quantity = quantity,
-                            .start_ns = flue_wall_ns(),
+                            .start_ns = sums->start_ns,
                             .hash = hash};
     if (!series.key.data ||
         !FLUE_ARENA_PUSH(&sums->arena, sums->series, sums->count, sums->room, series))
@@ -198,14 +163,25 @@ static struct series *find(struct sums *sums, const struct key *key, enum flue_q
     return &sums->series[sums->count - 1];
 }
 
-/* What is new beyond the bound: everything "other", one series for each quantity. */
-static struct series *other(struct sums *sums, enum flue_quantity quantity)
+/* What is new beyond the bound: two series for each quantity. */
+static struct series *other(struct sums *sums, enum flue_quantity quantity, size_t value)
 {
+    size_t attributes = sums->config->resource_attributes.count + 2;
     struct key key = {.size = 0};
-    for (size_t i = 0; i < sums->config->resource_attributes.count + 2; i++)
-        key_add(&key, FLUE_BYTES("other"));
+    for (size_t i = 0; i < attributes; i++)
+        key_add(&key, i == attributes - 2 && value == UNMATCHED ? FLUE_BYTES("unmatched")
+                                                                : FLUE_BYTES("other"));
     sums->overflowed++;
     return find(sums, &key, quantity, true);
+}
+
+static void add(struct series *series, uint64_t amount)
+{
+    if (series->value + amount > INT64_MAX) {
+        series->value = 0;
+        series->start_ns = flue_wall_ns();
+    }
+    series->value += amount;
 }
 
 static bool one_profile(void *arg, const struct flue_otlp_profile *profile)
@@ -217,7 +193,7 @@ static bool one_profile(void *arg, const struct flue_otlp_profile *profile)
     struct flue_quantity_type type;
     struct flue_bytes sample;
     struct key key = {.size = 0};
-    quantity_of(t, profile, &type);
+    flue_otlp_quantity(t->payload, &t->d, profile, &type);
     if (type.quantity == FLUE_QUANTITY_NONE)
         return true;
     memset(t->totals, 0, t->text_count * sizeof *t->totals);
@@ -240,9 +216,9 @@ static bool one_profile(void *arg, const struct flue_otlp_profile *profile)
         key_add(&key, type.name);
         struct series *series = find(sums, &key, type.quantity, false);
         if (!series)
-            series = other(sums, type.quantity);
+            series = other(sums, type.quantity, i);
         if (series)
-            series->value += t->totals[i];
+            add(series, t->totals[i]);
     }
     pthread_mutex_unlock(&sums->lock);
     return true;
@@ -277,9 +253,25 @@ static void write_point(const struct sums *sums, struct flue_metric_writer *writ
             attributes[count++] =
                 (struct flue_attribute){name, {.type = FLUE_VALUE_STRING, .text = text}};
     }
-    flue_metric_writer_point(writer, attributes, count, series->start_ns, now,
+    /* The clock may have been set back. */
+    flue_metric_writer_point(writer, attributes, count, series->start_ns,
+                             now > series->start_ns ? now : series->start_ns,
                              series->quantity == FLUE_QUANTITY_TIME ? (double)series->value * 1e-9
                                                                     : (double)series->value);
+}
+
+/* The series as they are now; their keys stay where they are. The lock is not held while they are
+ * written: loops wait for it. */
+static enum flue_code snapshot(struct sums *sums, struct series **out, size_t *count,
+                               struct flue_error *error)
+{
+    pthread_mutex_lock(&sums->lock);
+    *count = sums->count;
+    *out = malloc((sums->count + 1) * sizeof **out);
+    if (*out && sums->count)
+        memcpy(*out, sums->series, sums->count * sizeof **out);
+    pthread_mutex_unlock(&sums->lock);
+    return *out ? FLUE_OK : flue_fail(error, FLUE_NO_MEMORY, "no memory for %zu sums", *count);
 }
 
 enum flue_code sums_write(struct sums *sums, struct flue_account *account,
@@ -292,31 +284,37 @@ enum flue_code sums_write(struct sums *sums, struct flue_account *account,
         [FLUE_QUANTITY_TIME] = {"time", "s", "time that samples stand for"},
         [FLUE_QUANTITY_BYTES] = {"size", "By", "bytes that samples stand for"},
         [FLUE_QUANTITY_COUNT] = {"count", "{event}", "events that samples stand for"}};
-    static const struct flue_attribute self = {
-        FLUE_BYTES_INIT("service.name"),
-        {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES_INIT("flue")}};
+    const struct flue_attribute self[] = {
+        {FLUE_BYTES("service.name"), {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES("flue")}},
+        {FLUE_BYTES("service.instance.id"),
+         {.type = FLUE_VALUE_STRING, .text = flue_bytes_of(sums->instance)}}};
     struct flue_metric_writer writer;
+    struct series *series;
     uint64_t now = flue_wall_ns();
+    size_t count;
+    enum flue_code code = snapshot(sums, &series, &count, error);
+    *out = NULL;
+    if (code)
+        return code;
     flue_metric_writer_init(&writer, MESSAGE_MAX);
-    pthread_mutex_lock(&sums->lock);
     for (int q = FLUE_QUANTITY_TIME; q < FLUE_QUANTITIES; q++) {
         char name[160];
         size_t points = 0;
         snprintf(name, sizeof name, "%s.%s", sums->config->namespace, metrics[q].name);
-        for (size_t i = 0; i < sums->count; i++) {
-            if (sums->series[i].quantity != (enum flue_quantity)q)
+        for (size_t i = 0; i < count; i++) {
+            if (series[i].quantity != (enum flue_quantity)q)
                 continue;
             if (points++ % RESOURCE_POINTS == 0) {
-                flue_metric_writer_resource(&writer, &self, 1);
+                flue_metric_writer_resource(&writer, self, 2);
                 flue_metric_writer_sum(&writer, flue_bytes_of(name), flue_bytes_of(metrics[q].unit),
                                        flue_bytes_of(metrics[q].description));
             }
-            write_point(sums, &writer, &sums->series[i], now);
+            write_point(sums, &writer, &series[i], now);
         }
         if (points) /* before `name` goes */
-            flue_metric_writer_resource(&writer, &self, 1);
+            flue_metric_writer_resource(&writer, self, 2);
     }
-    pthread_mutex_unlock(&sums->lock);
+    free(series);
     return flue_metric_writer_finish(&writer, account, out, counts, error);
 }
 
@@ -338,16 +336,18 @@ uint64_t sums_overflowed(struct sums *sums)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-enum flue_code sums_new(const struct sums_config *config, struct sums **out,
+enum flue_code sums_new(const struct sums_config *config, const char *instance, struct sums **out,
                         struct flue_error *error)
 {
     struct sums *sums = calloc(1, sizeof *sums);
     if (!sums)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for sums");
     sums->config = config;
+    sums->start_ns = flue_wall_ns();
+    sums->instance = strdup(instance);
     pthread_mutex_init(&sums->lock, NULL);
     flue_arena_init(&sums->arena, (size_t)512 << 20, 0);
-    if (!flue_table_init(&sums->table, NULL, 64)) {
+    if (!sums->instance || !flue_table_init(&sums->table, NULL, 64)) {
         sums_destroy(sums);
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for sums");
     }
@@ -360,6 +360,7 @@ void sums_destroy(struct sums *sums)
     if (!sums)
         return;
     flue_table_destroy(&sums->table);
+    free(sums->instance);
     flue_arena_destroy(&sums->arena);
     pthread_mutex_destroy(&sums->lock);
     free(sums);

@@ -1,5 +1,10 @@
 /* sums.h: cumulative sums of sample values by resource attributes, one sample attribute and sample
  * type; bounded. One lock around all of it: whoever calls holds no other.
+ *
+ * Sums begin at 0 when `sums` is made, which is their start time. One that passes 2^63-1 (of
+ * nanoseconds, bytes or events) begins anew, with a start time of then. What is new beyond
+ * max_series is counted under "other" in every attribute; of it, what has no sample attribute stays
+ * "unmatched", so that the unmatched share is the true one.
  */
 #ifndef PROFILES_TO_METRICS_SUMS_H
 #define PROFILES_TO_METRICS_SUMS_H
@@ -15,7 +20,9 @@ struct sums_config {
 };
 struct sums;
 
-enum flue_code sums_new(const struct sums_config *config, struct sums **out,
+/* `instance`: service.instance.id of what is written, so that the sums of two writers are not taken
+ * for each other; copied. */
+enum flue_code sums_new(const struct sums_config *config, const char *instance, struct sums **out,
                         struct flue_error *error);
 void sums_destroy(struct sums *sums); /* NULL: fine */
 

@@ -33,10 +33,4 @@ enum flue_code subsystem_pprof(const struct subsystem_work *work,
                                const struct flue_payload *payload, struct flue_account *account,
                                struct flue_payload **out, struct flue_error *error);
 
-static inline void subsystem_add(uint64_t *sum, uint64_t amount)
-{
-    if (__builtin_add_overflow(*sum, amount, sum) || *sum > INT64_MAX)
-        *sum = INT64_MAX;
-}
-
 #endif

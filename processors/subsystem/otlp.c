@@ -1,13 +1,12 @@
 /* otlp.c: classify.h for OTLP. The dictionary is walked once for all resources; marks are attribute
  * rows at its end, and the index of one behind every sample. */
 #include "processors/subsystem/classify.h"
-#include "proto/otlp/index.h"
+#include "proto/otlp/quantity.h"
 #include "proto/wire/writer.h"
 
 #define UNKNOWN    (SUBSYSTEM_NONE - 1) /* not looked at yet */
 #define NO_MARK    UINT8_MAX
 #define MARK_ROOM  8u /* tag, length and index behind a sample */
-#define MOST_TWINS 64u
 #define FRAME_TYPE "profile.frame.type"
 
 struct otlp_walk {
@@ -82,6 +81,12 @@ static uint16_t least(uint16_t a, uint16_t b)
     return a < b ? a : b;
 }
 
+static struct flue_bytes string(const struct otlp_walk *w, uint64_t row)
+{
+    return row < w->d.counts[FLUE_OTLP_STRING] ? w->d.rows[FLUE_OTLP_STRING][row]
+                                               : flue_bytes(NULL, 0);
+}
+
 static bool read_functions(struct otlp_walk *w)
 {
     uint32_t count = w->d.counts[FLUE_OTLP_FUNCTION], strings = w->d.counts[FLUE_OTLP_STRING];
@@ -92,19 +97,21 @@ static bool read_functions(struct otlp_walk *w)
     for (uint32_t i = 0; i <= strings; i++)
         files[i] = UNKNOWN;
     for (uint32_t i = 0; i < count; i++) {
-        struct flue_otlp_function f;
+        struct flue_reader r = flue_reader(w->d.rows[FLUE_OTLP_FUNCTION][i]);
+        struct flue_field_value f;
+        uint64_t names[4] = {0}; /* 1 name, 2 system name, 3 file */
         uint16_t file = SUBSYSTEM_NONE;
-        flue_otlp_function_read(w->d.rows[FLUE_OTLP_FUNCTION][i], &f);
-        if (f.filename < strings) {
-            if (files[f.filename] == UNKNOWN)
-                files[f.filename] =
-                    subsystem_of_file(w->work->rules, flue_otlp_string(&w->d, f.filename));
-            file = files[f.filename];
+        while (flue_read_field(&r, &f))
+            if (f.number < 4)
+                names[f.number] = f.varint;
+        if (names[3] < strings) {
+            if (files[names[3]] == UNKNOWN)
+                files[names[3]] = subsystem_of_file(w->work->rules, string(w, names[3]));
+            file = files[names[3]];
         }
-        struct flue_bytes system =
-            f.system_name == f.name ? flue_bytes(NULL, 0) : flue_otlp_string(&w->d, f.system_name);
-        w->functions[i] = least(
-            file, subsystem_of_function(w->work->rules, flue_otlp_string(&w->d, f.name), system));
+        w->functions[i] =
+            least(file, subsystem_of_function(w->work->rules, string(w, names[1]),
+                                              string(w, names[2] == names[1] ? 0 : names[2])));
     }
     return true;
 }
@@ -123,28 +130,55 @@ static bool read_mappings(struct otlp_walk *w)
     return true;
 }
 
-static uint16_t location(struct otlp_walk *w, struct flue_bytes row)
+static uint16_t line(const struct otlp_walk *w, struct flue_bytes bytes)
 {
-    struct flue_otlp_location l;
-    struct flue_otlp_line line;
+    struct flue_reader r = flue_reader(bytes);
+    struct flue_field_value f;
+    uint64_t function = 0;
+    while (flue_read_field(&r, &f))
+        function = f.number == 1 ? f.varint : function;
+    return function < w->d.counts[FLUE_OTLP_FUNCTION] ? w->functions[function] : SUBSYSTEM_NONE;
+}
+
+static uint16_t frame_type(const struct otlp_walk *w, const struct flue_field_value *f)
+{
+    struct flue_reader run = flue_reader(f->bytes);
+    uint16_t least_of_all = SUBSYSTEM_NONE;
+    uint64_t row = f->varint;
+    bool more = f->type == FLUE_VARINT || flue_read_varint(&run, &row);
+    for (; more; more = flue_read_varint(&run, &row))
+        if (row < w->d.counts[FLUE_OTLP_ATTRIBUTE])
+            least_of_all = least(least_of_all, w->frame_types[row]);
+    return least_of_all;
+}
+
+/* 1 mapping, 3 lines, 4 attributes: where the code lies counts for each line. */
+static uint16_t location(const struct otlp_walk *w, struct flue_bytes row)
+{
+    struct flue_reader r = flue_reader(row);
+    struct flue_field_value f;
+    struct flue_bytes first = {NULL, 0};
     uint16_t frame = SUBSYSTEM_NONE, sum = SUBSYSTEM_NONE;
-    uint64_t attribute;
-    bool lines = false;
-    flue_otlp_location_read(row, &l);
-    if (l.mapping < w->d.counts[FLUE_OTLP_MAPPING])
-        frame = w->mappings[l.mapping];
-    while (w->frame_types && flue_otlp_numbers_next(&l.attribute_indices, &attribute))
-        if (attribute < w->d.counts[FLUE_OTLP_ATTRIBUTE])
-            frame = least(frame, w->frame_types[attribute]);
-    while (flue_otlp_line_next(&l.lines, &line)) {
-        uint16_t function = line.function < w->d.counts[FLUE_OTLP_FUNCTION]
-                                ? w->functions[line.function]
-                                : SUBSYSTEM_NONE;
-        lines = true;
-        if (subsystem_join(w->work->rules, &sum, least(frame, function)))
-            break;
+    uint64_t mapping = 0;
+    size_t lines = 0;
+    while (flue_read_field(&r, &f)) {
+        if (f.number == 1)
+            mapping = f.varint;
+        else if (f.number == 3 && lines++ == 0)
+            first = f.bytes;
+        else if (f.number == 4 && w->frame_types)
+            frame = least(frame, frame_type(w, &f));
     }
-    return lines ? sum : frame;
+    if (mapping < w->d.counts[FLUE_OTLP_MAPPING])
+        frame = least(frame, w->mappings[mapping]);
+    if (lines == 0)
+        return frame;
+    if (lines == 1)
+        return least(frame, line(w, first));
+    for (r = flue_reader(row); flue_read_field(&r, &f);)
+        if (f.number == 3 && subsystem_join(w->work->rules, &sum, least(frame, line(w, f.bytes))))
+            break;
+    return sum;
 }
 
 static bool read_stacks(struct otlp_walk *w)
@@ -227,42 +261,6 @@ static uint8_t read_sample(const struct otlp_walk *w, struct flue_bytes sample, 
         w->work->rules, stack < w->d.counts[FLUE_OTLP_STACK] ? w->stacks[stack] : SUBSYSTEM_NONE);
 }
 
-/* Do the samples of this count come with their time in another profile of the resource? A resource
- * has a handful of profiles; of one with thousands only the first are looked at. */
-static bool measured(const struct otlp_walk *w, uint32_t resource, struct flue_bytes type)
-{
-    const struct flue_otlp_index *index = flue_otlp_index_of(w->payload);
-    const struct flue_otlp_resource_index *r = &index->resources[resource];
-    unsigned looks = MOST_TWINS;
-    for (uint32_t s = r->first_scope; s < r->first_scope + r->scopes; s++) {
-        const struct flue_otlp_scope_index *scope = &index->scopes[s];
-        for (uint32_t i = 0; i < scope->profiles && looks; i++, looks--) {
-            struct flue_otlp_profile_fields fields;
-            flue_otlp_profile_read(w->payload, scope->first_profile + i, &fields);
-            if (flue_bytes_equal(flue_otlp_string(&w->d, fields.sample_type), type) &&
-                flue_time_unit(flue_otlp_string(&w->d, fields.sample_unit)))
-                return true;
-        }
-    }
-    return false;
-}
-
-static struct flue_quantity_type type_of(const struct otlp_walk *w,
-                                         const struct flue_otlp_profile *profile)
-{
-    struct flue_otlp_profile_fields f;
-    struct flue_quantity_type type;
-    flue_otlp_profile_read(w->payload, profile->profile, &f);
-    struct flue_bytes name = flue_otlp_string(&w->d, f.sample_type),
-                      unit = flue_otlp_string(&w->d, f.sample_unit),
-                      period_type = flue_otlp_string(&w->d, f.period_type),
-                      period_unit = flue_otlp_string(&w->d, f.period_unit);
-    flue_quantity_of(name, unit, period_type, period_unit, f.period, false, &type);
-    if (type.by_period && measured(w, profile->resource, type.name))
-        flue_quantity_of(name, unit, period_type, period_unit, f.period, true, &type);
-    return type;
-}
-
 /* The attribute row of a subsystem, appended where it is needed first; 0 with w->code on failure.
  */
 static uint32_t row_of(struct otlp_walk *w, uint8_t subsystem)
@@ -320,11 +318,12 @@ static bool mark_samples(struct otlp_walk *w, uint32_t profile, size_t count, si
 static bool one_profile(void *arg, const struct flue_otlp_profile *profile)
 {
     struct otlp_walk *w = arg;
-    struct flue_quantity_type type = type_of(w, profile);
+    struct flue_quantity_type type;
     struct flue_otlp_samples it = flue_otlp_samples(w->payload, profile->profile);
-    bool counts = type.quantity != FLUE_QUANTITY_NONE && w->work->report;
     size_t subsystems = subsystem_count(w->work->rules), n = 0, bytes = 0, open = 0;
     struct flue_bytes sample;
+    flue_otlp_quantity(w->payload, &w->d, profile, &type);
+    bool counts = type.quantity != FLUE_QUANTITY_NONE && w->work->report;
 
     if (w->sample_room < profile->samples && w->work->mark.size) {
         w->sample_room = profile->samples + (size_t)profile->samples / 2;
@@ -337,7 +336,8 @@ static bool one_profile(void *arg, const struct flue_otlp_profile *profile)
         int64_t value;
         uint8_t subsystem = read_sample(w, sample, &value);
         if (counts)
-            subsystem_add(&w->sums[subsystem & ~KEPT], flue_quantity_amount(value, type.factor));
+            flue_quantity_add(&w->sums[subsystem & ~KEPT],
+                              flue_quantity_amount(value, type.factor));
         if (w->work->mark.size && n < w->sample_room)
             w->samples[n] = subsystem;
         n++;

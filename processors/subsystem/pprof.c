@@ -57,6 +57,12 @@ static bool no_memory(struct pprof_walk *w)
     return false;
 }
 
+/* f->type says it, too, but a load of number and type as one waits for both stores. */
+static bool is_bytes(const struct flue_field_value *f, uint32_t number)
+{
+    return f->number == number && f->bytes.data;
+}
+
 /* ---- ids ------------------------------------------------------------------------------------ */
 
 static bool id_put(struct pprof_walk *w, struct id_verdicts *ids, uint64_t id, uint16_t verdict)
@@ -128,7 +134,7 @@ static bool add_function(struct pprof_walk *w, struct flue_bytes row)
     struct flue_field_value f;
     uint64_t fields[5] = {0};
     while (flue_read_field(&r, &f))
-        if (f.number < 5 && f.type == FLUE_VARINT)
+        if (f.number < 5)
             fields[f.number] = f.varint;
     struct flue_bytes system =
         fields[3] == fields[2] ? flue_bytes(NULL, 0) : string_at(w, fields[3]);
@@ -159,26 +165,34 @@ static uint64_t line_function(struct flue_bytes line)
     return function;
 }
 
+/* Where the code lies counts for each line. */
 static bool add_location(struct pprof_walk *w, struct flue_bytes row)
 {
     struct flue_reader r = flue_reader(row);
     struct flue_field_value f;
+    struct flue_bytes first = {NULL, 0};
     uint64_t id = 0, mapping = 0;
     uint16_t sum = SUBSYSTEM_NONE, frame;
-    bool lines = false, settled = false;
+    size_t lines = 0;
     while (flue_read_field(&r, &f)) {
-        id = f.number == 1 ? f.varint : id;
-        mapping = f.number == 2 ? f.varint : mapping;
+        if (f.number == 1)
+            id = f.varint;
+        else if (f.number == 2)
+            mapping = f.varint;
+        else if (is_bytes(&f, 4) && lines++ == 0)
+            first = f.bytes;
     }
     frame = id_get(&w->mappings, mapping);
-    for (r = flue_reader(row); !settled && flue_read_field(&r, &f);) {
-        if (f.number != 4 || f.type != FLUE_LEN)
-            continue;
-        lines = true;
-        settled = subsystem_join(w->work->rules, &sum,
-                                 least(frame, id_get(&w->functions, line_function(f.bytes))));
-    }
-    return id_put(w, &w->locations, id, lines ? sum : frame);
+    if (lines == 1)
+        frame = least(frame, id_get(&w->functions, line_function(first)));
+    if (lines < 2)
+        return id_put(w, &w->locations, id, frame);
+    for (r = flue_reader(row); flue_read_field(&r, &f);)
+        if (is_bytes(&f, 4) &&
+            subsystem_join(w->work->rules, &sum,
+                           least(frame, id_get(&w->functions, line_function(f.bytes)))))
+            break;
+    return id_put(w, &w->locations, id, sum);
 }
 
 /* The one walk over the whole top level: strings, and where everything else stands. */
@@ -190,11 +204,11 @@ static bool read_strings(struct pprof_walk *w)
     w->period_type = flue_bytes(NULL, 0);
     w->period = 0;
     while (flue_read_field(&r, &f)) {
-        if (f.number == 11 && f.type == FLUE_LEN)
+        if (is_bytes(&f, 11))
             w->period_type = f.bytes;
-        else if (f.number == 12 && f.type == FLUE_VARINT)
+        else if (f.number == 12)
             w->period = (int64_t)f.varint;
-        if (f.number > 6 || f.type != FLUE_LEN)
+        if (f.number > 6 || !f.bytes.data)
             continue;
         if (!w->runs[f.number].at)
             w->runs[f.number].at = f.tag_at;
@@ -212,7 +226,7 @@ static bool each(struct pprof_walk *w, uint32_t field,
     struct flue_reader r = w->runs[field];
     struct flue_field_value f;
     while (r.at && flue_read_field(&r, &f))
-        if (f.number == field && f.type == FLUE_LEN && !visit(w, f.bytes))
+        if (is_bytes(&f, field) && !visit(w, f.bytes))
             return false;
     return true;
 }
@@ -239,7 +253,7 @@ static void read_types(struct pprof_walk *w)
     struct flue_field_value f;
     struct value_type types[MOST_TYPES], period_type = value_type(w->period_type);
     while (r.at && flue_read_field(&r, &f))
-        if (f.number == 1 && f.type == FLUE_LEN && w->type_count < MOST_TYPES)
+        if (is_bytes(&f, 1) && w->type_count < MOST_TYPES)
             types[w->type_count++] = value_type(f.bytes);
     struct flue_bytes about = string_at(w, period_type.type);
     bool measured = false;
@@ -317,8 +331,8 @@ static bool add_sample(struct pprof_walk *w, struct flue_bytes row)
     uint8_t subsystem = read_sample(w, row, &values);
     for (size_t i = 0; i < values.count && i < w->type_count; i++)
         if (w->types[i].quantity != FLUE_QUANTITY_NONE)
-            subsystem_add(&w->sums[i][subsystem & ~KEPT],
-                          flue_quantity_amount(values.items[i], w->types[i].factor));
+            flue_quantity_add(&w->sums[i][subsystem & ~KEPT],
+                              flue_quantity_amount(values.items[i], w->types[i].factor));
     w->open_samples += !(subsystem & KEPT);
     if (!w->work->mark.size) {
         w->sample_count++;
@@ -401,12 +415,12 @@ static uint8_t *copy(uint8_t *at, const uint8_t *from, const uint8_t *to)
 
 static uint8_t *write_marked(const struct pprof_walk *w, const struct additions *a, uint8_t *at)
 {
-    struct flue_reader r = flue_reader(w->raw);
+    struct flue_reader r = w->runs[2];
     struct flue_field_value f;
     const uint8_t *from = w->raw.data;
     size_t n = 0;
-    while (flue_read_field(&r, &f)) {
-        if (f.number != 2 || f.type != FLUE_LEN || n >= w->sample_count)
+    while (r.at && flue_read_field(&r, &f)) {
+        if (!is_bytes(&f, 2) || n >= w->sample_count)
             continue;
         uint8_t subsystem = w->samples[n++];
         if (subsystem & KEPT)
@@ -477,6 +491,8 @@ static enum flue_code one_profile(void *arg, size_t series, struct flue_pprof_pr
     size_t most = profile->facts.inflated_size ? profile->facts.inflated_size : INFLATED_MOST;
     const struct flue_pprof_limits limits = {most, INFLATED_RATIO};
     w->resource = series;
+    w->strings = flue_arena_alloc(w->work->arena, profile->facts.strings * sizeof *w->strings);
+    w->string_room = w->strings ? profile->facts.strings : 0;
     w->code = flue_pprof_raw(profile->bytes, &limits, w->account, &inflated, &w->raw, error);
     if (w->code == FLUE_OK && walk(w) && block && w->open_samples)
         w->code = mark(w, profile, block);

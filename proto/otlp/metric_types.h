@@ -42,4 +42,11 @@ static inline uint64_t flue_quantity_amount(int64_t value, uint64_t factor)
                : product;
 }
 
+/* At most INT64_MAX. */
+static inline void flue_quantity_add(uint64_t *sum, uint64_t amount)
+{
+    if (__builtin_add_overflow(*sum, amount, sum) || *sum > INT64_MAX)
+        *sum = INT64_MAX;
+}
+
 #endif

@@ -1,29 +1,45 @@
 /* tables.c: the rows of the dictionary, and the repeated integers in them and in samples. */
 #include "proto/otlp/payload.h"
 
+struct tables {
+    struct flue_bytes *rows[FLUE_OTLP_TABLES];
+    uint32_t room[FLUE_OTLP_TABLES];
+    uint32_t *counts;
+};
+
+static inline void add_row(const struct tables *tables, const struct flue_field_value *field)
+{
+    uint32_t t = field->number;
+    if (t < FLUE_OTLP_TABLES && field->bytes.data && tables->counts[t] < tables->room[t])
+        tables->rows[t][tables->counts[t]++] = field->bytes;
+}
+
 enum flue_code flue_otlp_dictionary_open(const struct flue_payload *base, struct flue_arena *arena,
                                          struct flue_otlp_dictionary *out, struct flue_error *error)
 {
     const struct flue_otlp_payload *payload = flue_otlp_payload(base);
     struct flue_otlp_fields it =
         flue_otlp_fields(base, (struct flue_otlp_place){FLUE_OTLP_IN_DICTIONARY, 0});
-    struct flue_field_value field;
-    struct flue_bytes *rows[FLUE_OTLP_TABLES] = {NULL};
-    uint32_t room[FLUE_OTLP_TABLES] = {0};
+    struct tables tables = {.counts = out->counts};
 
     memset(out, 0, sizeof *out);
     for (unsigned t = 1; t < FLUE_OTLP_TABLES; t++) {
-        room[t] = payload->index->rows[t] + payload->appended[t];
-        rows[t] = flue_arena_alloc(arena, room[t] * sizeof **rows);
-        if (!rows[t])
+        tables.room[t] = payload->index->rows[t] + payload->appended[t];
+        out->rows[t] = tables.rows[t] =
+            flue_arena_alloc(arena, tables.room[t] * sizeof **tables.rows);
+        if (!tables.rows[t])
             return flue_fail(error, FLUE_NO_MEMORY, "no room for %u rows of a dictionary table",
-                             room[t]);
-        out->rows[t] = rows[t];
+                             tables.room[t]);
     }
-    while (flue_otlp_fields_next(&it, &field)) {
-        uint32_t t = field.number;
-        if (t < FLUE_OTLP_TABLES && field.type == FLUE_LEN && out->counts[t] < room[t])
-            rows[t][out->counts[t]++] = field.bytes;
+    if (it.edits) {
+        struct flue_field_value field;
+        while (flue_otlp_fields_next(&it, &field))
+            add_row(&tables, &field);
+    } else { /* the rule, and worth a loop that stays in registers */
+        struct flue_reader run = it.run;
+        struct flue_field_value field;
+        while (flue_read_field(&run, &field))
+            add_row(&tables, &field);
     }
     return FLUE_OK;
 }

@@ -87,6 +87,48 @@ static void against_the_slow_way(void **state)
     }
 }
 
+/* Long literals are looked for with steps over the text: each length of the shortest one, at every
+ * place, between letters that make near misses likely. */
+static void none_is_stepped_over(void **state)
+{
+    srand(2);
+    for (int round = 0; round < 2000; round++) {
+        struct flue_arena arena;
+        char patterns[6][24], text[64];
+        int shortest = 4 + round % 6;
+        flue_arena_init(&arena, 0, 0);
+        struct subsystem_globs *globs = subsystem_globs_new(&arena);
+        for (uint16_t i = 0; i < 6; i++) {
+            int size = shortest + (i ? rand() % 6 : 0), at = 0;
+            patterns[i][at++] = '*';
+            for (int k = 0; k < size; k++)
+                patterns[i][at++] = "ab"[rand() % 2];
+            if (rand() % 3)
+                patterns[i][at++] = '*';
+            patterns[i][at] = 0;
+            assert_true(subsystem_globs_add(globs, flue_bytes_of(patterns[i]), i));
+        }
+        assert_true(subsystem_globs_compile(globs));
+        for (int t = 0; t < 20; t++) {
+            uint16_t wanted = SUBSYSTEM_NONE;
+            int size = rand() % 50;
+            for (int k = 0; k < size; k++)
+                text[k] = "ab"[rand() % 2];
+            text[size] = 0;
+            if (t % 2 && size > 20) { /* one that matches for sure */
+                size_t length = strcspn(patterns[t % 6] + 1, "*");
+                memcpy(text + rand() % (size - (int)length), patterns[t % 6] + 1, length);
+            }
+            for (uint16_t i = 6; i-- > 0;)
+                if (size && subsystem_glob_matches(flue_bytes_of(patterns[i]), flue_bytes_of(text)))
+                    wanted = i;
+            assert_int_equal(subsystem_globs_match(globs, flue_bytes_of(text), SUBSYSTEM_NONE),
+                             wanted);
+        }
+        flue_arena_destroy(&arena);
+    }
+}
+
 struct bound {
     struct flue_arena arena;
     struct flue_check check;
@@ -267,6 +309,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(against_the_slow_way),
+        cmocka_unit_test(none_is_stepped_over),
         cmocka_unit_test(packages_and_paths),
         cmocka_unit_test(order_within_a_stack),
         cmocka_unit_test(the_ready_set),
