@@ -429,6 +429,107 @@ static void samples_and_profiles(void **state)
     }
 }
 
+/* Fields 2 of a Profile: `count` samples with the values first, first + 1, ... */
+static struct out samples_from(unsigned count, unsigned first)
+{
+    struct out encoded = {0}, s = {0};
+    for (unsigned i = 0; i < count; i++) {
+        out_number(&s, 1, 1);
+        out_number(&s, 4, first + i);
+        out_message(&encoded, 2, &s);
+    }
+    out_free(&s);
+    return encoded;
+}
+
+static void has_samples(const struct flue_payload *p, uint32_t profile, unsigned count,
+                        unsigned first)
+{
+    struct flue_otlp_samples it = flue_otlp_samples(p, profile);
+    struct flue_bytes sample;
+    request *d = decoded(p);
+    const Otlp__Profile *wanted = d->resource_profiles[profile]->scope_profiles[0]->profiles[0];
+    assert_int_equal(wanted->n_samples, count);
+    for (unsigned i = 0; i < count; i++) {
+        struct flue_otlp_sample fields;
+        uint64_t value;
+        assert_true(flue_otlp_samples_next(&it, &sample));
+        flue_otlp_sample_read(sample, &fields);
+        assert_true(flue_otlp_numbers_next(&fields.values, &value));
+        assert_int_equal(value, first + i);
+        assert_int_equal(wanted->samples[i]->values[0], first + i);
+    }
+    assert_false(flue_otlp_samples_next(&it, &sample));
+    assert_int_equal(wanted->duration_nano, 5000000000u);
+    release(d);
+}
+
+/* Two processors may each put the samples of a profile anew: what the second saw were those of the
+ * first, and its own are what is left; those of another owner of the payload stay. */
+static void samples_put_anew_twice(void **state)
+{
+    static const unsigned sizes[][2] = {{10, 3}, {3, 500}, {1, 1}, {7, 0}, {0, 7}};
+    for (int descending = 0; descending < 2; descending++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            struct flue_payload *p = read_made(descending ? &three_descending : &three), *copy;
+            struct out one = samples_from(sizes[i][0], 100), two = samples_from(sizes[i][1], 900);
+            struct flue_value other;
+            uint32_t row;
+            assert_int_equal(flue_otlp_samples_set(p, 1, flue_bytes(one.data, one.size), NULL),
+                             FLUE_OK);
+            has_samples(p, 1, sizes[i][0], 100);
+            copy = p->ops->clone(p, NULL);
+            assert_non_null(copy);
+            assert_int_equal(
+                flue_otlp_dictionary_append(copy, FLUE_OTLP_STRING, FLUE_BYTES("a"), &row, NULL),
+                FLUE_OK);
+            assert_int_equal(flue_otlp_samples_set(copy, 1, flue_bytes(two.data, two.size), NULL),
+                             FLUE_OK);
+            has_samples(copy, 1, sizes[i][1], 900);
+            has_samples(p, 1, sizes[i][0], 100);
+            assert_int_equal(flue_otlp_samples_set(copy, 1, flue_bytes(one.data, one.size), NULL),
+                             FLUE_OK);
+            has_samples(copy, 1, sizes[i][0], 100);
+            assert_true(copy->ops->attribute_get(copy, 1, FLUE_BYTES("container.id"), &other));
+            flue_payload_unref(copy);
+            flue_payload_unref(p);
+            out_free(&one);
+            out_free(&two);
+        }
+    }
+}
+
+/* Samples in several runs become one. */
+static void samples_in_runs_put_anew_twice(void **state)
+{
+    struct out body = {0}, rp = {0}, sp = {0}, profile = {0}, runs = samples_from(2, 0),
+               one = samples_from(5, 100), two = samples_from(3, 900), d = {0};
+    struct flue_payload *p;
+    struct flue_otlp_report report;
+    out_bytes(&profile, runs.data, runs.size);
+    out_number(&profile, 4, 5000000000u);
+    out_bytes(&profile, runs.data, runs.size);
+    out_fixed(&profile, 3, 1790000000000000000u);
+    out_bytes(&profile, runs.data, runs.size);
+    out_message(&sp, 2, &profile);
+    out_message(&rp, 2, &sp);
+    out_message(&body, 1, &rp);
+    out_text(&d, 5, "");
+    out_text(&d, 7, "");
+    out_text(&d, 7, "");
+    out_message(&body, 2, &d);
+    assert_int_equal(flue_otlp_read(block_of(body.data, body.size), &p, &report, NULL), FLUE_OK);
+    assert_int_equal(report.rejected_profiles, 0);
+    assert_int_equal(flue_otlp_samples_set(p, 0, flue_bytes(one.data, one.size), NULL), FLUE_OK);
+    has_samples(p, 0, 5, 100);
+    assert_int_equal(flue_otlp_samples_set(p, 0, flue_bytes(two.data, two.size), NULL), FLUE_OK);
+    has_samples(p, 0, 3, 900);
+    flue_payload_unref(p);
+    struct out *all[] = {&body, &rp, &sp, &profile, &runs, &one, &two, &d};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        out_free(all[i]);
+}
+
 static void edits_out_of_place_are_refused(void **state)
 {
     struct flue_payload *p = read_made(&three);
@@ -673,6 +774,8 @@ int main(void)
         cmocka_unit_test(rows_are_appended),
         cmocka_unit_test(first_row_of_an_empty_table),
         cmocka_unit_test(samples_and_profiles),
+        cmocka_unit_test(samples_put_anew_twice),
+        cmocka_unit_test(samples_in_runs_put_anew_twice),
         cmocka_unit_test(many_profiles_are_removed),
         cmocka_unit_test(edits_out_of_place_are_refused),
         cmocka_unit_test(readers_agree),
