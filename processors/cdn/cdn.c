@@ -15,6 +15,7 @@
 #include "collector/pipeline/actions.h"
 #include "processors/cdn/locate.h"
 #include "proto/otlp/otlp.h"
+#include "proto/wire/reader.h"
 
 #define CACHED_SETS 256
 #define ARENA_MAX   (64u << 10)
@@ -44,6 +45,7 @@ struct cdn {
     _Atomic(struct flue_metric *) conflicts[FLUE_PLACE_WRITTEN][FLUE_CDN_SOURCES][FLUE_CDN_SOURCES];
     struct flue_cdn_tables *tables; /* the newest; of loop 0 and its job */
     struct flue_metric **failures, **prefixes, **loaded, **bytes; /* by file */
+    struct stat *seen; /* by file: as it was when it was read; zeros: it was not there */
     size_t file_count;
     struct flue_timer timer;
     struct flue_job job;
@@ -53,12 +55,6 @@ struct cdn {
 };
 
 /* ---- files ----------------------------------------------------------------------------------- */
-
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
 
 static void warn_line(void *arg, unsigned line, const char *text)
 {
@@ -95,6 +91,8 @@ static void read_one(struct cdn *cdn, struct flue_cdn_tables *to, size_t i,
     }
     if (code != FLUE_OK) {
         char since[32] = "";
+        if (cdn->seen[i].st_ino && (code == FLUE_IO || code == FLUE_NO_MEMORY))
+            cdn->seen[i].st_size = -1; /* not the file's own fault: try again */
         flue_metric_add(cdn->failures[i], 1);
         if (before)
             flue_format_time(before->loaded_ns, since);
@@ -105,6 +103,7 @@ static void read_one(struct cdn *cdn, struct flue_cdn_tables *to, size_t i,
                  FLUE_S("in_use_since", since));
         return;
     }
+    cdn->seen[i] = table->stat;
     flue_cdn_table_unref(to->items[i]);
     to->items[i] = table;
     flue_metric_set(cdn->prefixes[i], (int64_t)flue_prefixes_count(table->prefixes));
@@ -123,10 +122,11 @@ static struct flue_cdn_tables *read_changed(struct cdn *cdn, const struct flue_c
     struct flue_cdn_tables *tables = NULL;
     for (size_t i = 0; i < cdn->file_count; i++) {
         const struct flue_cdn_table *old = before ? before->items[i] : NULL;
-        struct stat now;
-        bool there = stat(flue_cdn_tables_file(cdn->config, i)->path, &now) == 0;
-        if (!all && (there ? old && same_file(&now, &old->stat) : old == NULL))
-            continue;
+        struct stat now = {0}; /* of a file that is not there */
+        (void)stat(flue_cdn_tables_file(cdn->config, i)->path, &now);
+        if (!all && flue_cdn_same_file(&now, &cdn->seen[i]))
+            continue; /* also if it was wrong: it still is */
+        cdn->seen[i] = now;
         if (!tables) {
             if (!(tables = flue_cdn_tables_new(cdn->config)))
                 return NULL;
@@ -198,8 +198,31 @@ struct reading {
     const struct flue_payload *payload;
     const struct flue_origin *origin;
     size_t resource;
-    char number[48];
+    char text[1024]; /* of what is no string */
 };
+
+/* AnyValue { 5 array { 1 value { 1 string } } }: its strings, a line each. */
+static struct flue_bytes read_array(struct reading *r, struct flue_bytes value)
+{
+    struct flue_reader any = flue_reader(value);
+    struct flue_field_value array, item, text;
+    size_t used = 0;
+
+    r->text[used++] = '\n';
+    while (flue_read_field(&any, &array)) {
+        struct flue_reader items = flue_reader(array.bytes);
+        while (array.number == 5 && flue_read_field(&items, &item)) {
+            struct flue_reader inside = flue_reader(item.bytes);
+            if (item.number != 1 || !flue_read_field(&inside, &text) || text.number != 1 ||
+                text.bytes.size >= sizeof r->text - used)
+                continue;
+            memcpy(r->text + used, text.bytes.data, text.bytes.size);
+            used += text.bytes.size;
+            r->text[used++] = '\n';
+        }
+    }
+    return flue_bytes(r->text, used);
+}
 
 static struct flue_bytes read_attribute(void *arg, struct flue_bytes key)
 {
@@ -213,13 +236,15 @@ static struct flue_bytes read_attribute(void *arg, struct flue_bytes key)
     case FLUE_VALUE_STRING:
         return value.text;
     case FLUE_VALUE_INT:
-        size = snprintf(r->number, sizeof r->number, "%lld", (long long)value.integer);
-        return flue_bytes(r->number, (size_t)size);
+        size = snprintf(r->text, sizeof r->text, "%lld", (long long)value.integer);
+        return flue_bytes(r->text, (size_t)size);
     case FLUE_VALUE_DOUBLE:
-        size = snprintf(r->number, sizeof r->number, "%.10g", value.number);
-        return flue_bytes(r->number, (size_t)size);
+        size = snprintf(r->text, sizeof r->text, "%.10g", value.number);
+        return flue_bytes(r->text, (size_t)size);
+    case FLUE_VALUE_COMPLEX:
+        return read_array(r, value.text);
     default:
-        return flue_bytes(NULL, 0);
+        return FLUE_BYTES("\n");
     }
 }
 
@@ -229,19 +254,33 @@ static struct flue_bytes read_header(void *arg, struct flue_bytes name)
     return r->origin ? flue_origin_header(r->origin, name) : flue_bytes(NULL, 0);
 }
 
-/* Resources of several machines in one batch: who sent it stands elsewhere than most of them. */
-static bool of_several_hosts(const struct flue_payload *payload)
+/* Whether resources of one batch name different machines, or some name one and others none: then
+ * the sender stands elsewhere than most of them. */
+static bool differ(const struct flue_payload *payload, struct flue_bytes key)
 {
     size_t count = payload->ops->resource_count(payload);
     struct flue_value first, other;
+    bool there = payload->ops->attribute_get(payload, 0, key, &first);
 
-    if (count < 2 || !payload->ops->attribute_get(payload, 0, FLUE_BYTES("host.name"), &first))
-        return false;
     for (size_t i = 1; i < count; i++)
-        if (payload->ops->attribute_get(payload, i, FLUE_BYTES("host.name"), &other) &&
-            !flue_bytes_equal(first.text, other.text))
+        if (payload->ops->attribute_get(payload, i, key, &other) != there ||
+            (there && (first.type != other.type || !flue_bytes_equal(first.text, other.text))))
             return true;
     return false;
+}
+
+static bool of_several_machines(const struct flue_cdn_config *config,
+                                const struct flue_payload *payload)
+{
+    const struct flue_list *lists[] = {&config->host_attributes, &config->address_attributes};
+
+    if (payload->ops->resource_count(payload) < 2)
+        return false;
+    for (unsigned k = 0; k < 2; k++)
+        for (size_t i = 0; i < lists[k]->count; i++)
+            if (differ(payload, flue_bytes_of(((const char *const *)lists[k]->items)[i])))
+                return true;
+    return differ(payload, FLUE_BYTES("host.id"));
 }
 
 static void add_one(struct cdn *cdn, _Atomic(struct flue_metric *) *slot, const char *name,
@@ -342,7 +381,7 @@ static enum flue_code place_one(struct cdn *cdn, struct cdn_loop *at, struct flu
                                 size_t resource, bool relayed, struct flue_error *error)
 {
     const struct flue_origin *origin = batch->origin;
-    struct reading reading = {batch->payload, origin, resource, ""};
+    struct reading reading = {.payload = batch->payload, .origin = origin, .resource = resource};
     struct flue_attribute items[FLUE_PLACE_WRITTEN];
     struct flue_cdn_answer answer;
     size_t count_set = 0;
@@ -382,7 +421,7 @@ static void cdn_push(struct flue_stage *stage, struct flue_batch *batch,
         flue_delivery_refuse(delivery, &error);
         return;
     }
-    bool relayed = of_several_hosts(batch->payload);
+    bool relayed = of_several_machines(cdn->config, batch->payload);
     size_t resources = batch->payload->ops->resource_count(batch->payload);
     for (size_t i = 0; i < resources && code == FLUE_OK; i++)
         code = place_one(cdn, at, batch, i, relayed, &error);
@@ -410,6 +449,7 @@ static void cdn_destroy(void *instance)
     flue_cdn_tables_unref(cdn->made);
     free(cdn->at);
     free(cdn->failures);
+    free(cdn->seen);
     free(cdn);
 }
 
@@ -427,10 +467,11 @@ static enum flue_code cdn_create(const struct flue_create *create, void **instan
     cdn->file_count = cdn->config->networks.count + cdn->config->databases.count;
     cdn->at = aligned_alloc(64, create->loops->count * sizeof *cdn->at);
     cdn->failures = calloc(4 * cdn->file_count + 1, sizeof *cdn->failures);
+    cdn->seen = calloc(cdn->file_count + 1, sizeof *cdn->seen);
     if (cdn->at)
         memset(cdn->at, 0, create->loops->count * sizeof *cdn->at);
     enum flue_code code =
-        cdn->at && cdn->failures
+        cdn->at && cdn->failures && cdn->seen
             ? flue_cdn_locator_new(cdn->config, create->arena, &cdn->locator, error)
             : flue_fail(error, FLUE_NO_MEMORY, "no memory for cdn");
     if (code != FLUE_OK) {

@@ -277,6 +277,9 @@ static const char *read_root(struct reader *r, const json_t *root)
     if ((inner = json_object_get(root, "coverageZones")) ||
         (inner = json_object_get(root, "deepCoverageZones"))) {
         coverage_zones(r, inner);
+        flue_feed_warn(r->feed, 0,
+                       "coverage zones say by which cache group clients are served, not where servers "
+                       "stand; those are in the CRConfig");
         return "traffic_control_zones";
     }
     if (json_object_get(root, "contentServers")) {

@@ -431,6 +431,11 @@ enum flue_code flue_feed_read_mmdb(struct flue_feed *feed, struct flue_bytes con
     size_t end = (size_t)(meta - content.data);
     db.data = flue_bytes_from(content, end + sizeof marker - 1);
     uint64_t major = 0;
+    char skip[132];
+    size_t from = 0;
+    flue_feed_begin(feed, &db.entry);
+    if (!walk(&db, &from, skip, 0, 0)) /* all of it: what is cut off is cut off here */
+        return flue_fail(error, FLUE_INVALID, "the metadata is damaged");
     if (!metadata_number(&db, "node_count", &db.node_count) ||
         !metadata_number(&db, "record_size", &db.record_size) ||
         !metadata_number(&db, "ip_version", &db.ip_version) ||

@@ -151,15 +151,21 @@ enum flue_code flue_cdn_locator_new(const struct flue_cdn_config *config, struct
 
 struct finding {
     struct flue_bytes values[FLUE_PLACE_ATTRIBUTES];
-    uint32_t retracted;
+    uint32_t retracted; /* bits of attributes: nobody may answer */
+    uint32_t doubtful;  /* this source does not */
 };
+#define ADDRESSES_MAX 16 /* of one machine; what is behind them is not looked at */
 struct asking {
     const struct flue_cdn_locator *l;
     const struct flue_cdn_question *q;
     struct flue_cdn_answer *answer;
     struct finding found[FLUE_CDN_SOURCES];
     struct flue_address peer; /* after trusted proxies */
-    bool has_peer, peer_trusted;
+    bool has_peer, peer_trusted, peer_is_relay;
+    const char *no_peer; /* why its address is not used */
+    struct flue_address addresses[ADDRESSES_MAX]; /* of the machine */
+    size_t address_count;
+    const char *address_from;
     uint32_t there; /* attributes of the resource, whatever they say */
 };
 
@@ -228,16 +234,31 @@ static bool listed(const void *arg, const struct flue_address *address)
     return false;
 }
 
+/* Who sent it: the peer, or with `forwarded_for` who stands behind trusted peers. An address that
+ * somebody passes on for is a balancer's or a gateway's. */
 static void find_peer(struct asking *a)
 {
+    struct flue_bytes chain = a->q->header(a->q->arg, FLUE_BYTES("x-forwarded-for"));
+    bool passed_on = chain.size || a->q->header(a->q->arg, FLUE_BYTES("forwarded")).size ||
+                     a->q->header(a->q->arg, FLUE_BYTES("via")).size;
+
     if (a->q->peer.size == 0 || !flue_address_parse(a->q->peer, &a->peer))
         return;
     a->peer_trusted = listed(&a->l->trusted, &a->peer);
-    if (a->l->config->forwarded_for)
-        a->peer = flue_header_sender(a->peer,
-                                     a->q->header(a->q->arg, FLUE_BYTES("x-forwarded-for")),
-                                     listed, &a->l->trusted);
-    a->has_peer = !a->q->relayed && !listed(&a->l->relays, &a->peer);
+    a->peer_is_relay = listed(&a->l->relays, &a->peer);
+    if (a->peer_is_relay)
+        a->no_peer = "not used: the sender is in relays";
+    else if (a->q->relayed)
+        a->no_peer = "not used: several machines in one batch, so the sender passes on";
+    if (a->l->config->forwarded_for && a->peer_trusted && chain.size) {
+        a->peer = flue_header_sender(a->peer, chain, listed, &a->l->trusted);
+        passed_on = listed(&a->l->trusted, &a->peer); /* still: the chain tells no more */
+        if (!a->no_peer && listed(&a->l->relays, &a->peer))
+            a->no_peer = "not used: who stands behind the trusted peers is in relays";
+    }
+    a->has_peer = !a->no_peer && !passed_on;
+    if (!a->no_peer && passed_on)
+        a->no_peer = "not used: the request was passed on, as its headers say";
 }
 
 static void ask_headers(struct asking *a)
@@ -248,10 +269,9 @@ static void ask_headers(struct asking *a)
         struct flue_bytes found[FLUE_PLACE_ATTRIBUTES] = {{NULL, 0}};
         if (value.size == 0)
             continue;
-        if (!a->peer_trusted || !a->has_peer) {
+        if (!a->peer_trusted || a->q->relayed || a->peer_is_relay) {
             say(a, FLUE_CDN_HEADERS, FLUE_PLACE_ATTRIBUTES, value,
-                a->peer_trusted ? "not used: the sender passes on what others sent"
-                                : "not used: the sender is not in trusted_peers");
+                a->peer_trusted ? a->no_peer : "not used: the sender is not in trusted_peers");
             continue;
         }
         if (!flue_header_place(header->format, header->attribute, value, found)) {
@@ -272,26 +292,34 @@ static void ask_node_labels(struct asking *a)
              (const char *)a->l->node_labels[i].key.data);
 }
 
-/* The address of the machine: what the resource says of itself, else who sent it. */
-static bool find_address(struct asking *a, struct flue_address *out, const char **why)
+static void add_addresses(struct asking *a, struct flue_bytes text)
+{
+    while (text.size && a->address_count < ADDRESSES_MAX) {
+        size_t end = 0;
+        while (end < text.size && text.data[end] != '\n' && text.data[end] != ',')
+            end++;
+        a->address_count += flue_address_parse(flue_bytes_trim(flue_bytes_first(text, end)),
+                                               &a->addresses[a->address_count]);
+        text = flue_bytes_from(text, end < text.size ? end + 1 : end);
+    }
+}
+
+/* The addresses of the machine: what the resource says of itself, else who sent it. */
+static void find_addresses(struct asking *a)
 {
     const struct flue_list *keys = &a->l->config->address_attributes;
-    for (size_t i = 0; i < keys->count; i++) {
-        struct flue_bytes key = flue_bytes_of(((const char *const *)keys->items)[i]);
-        struct flue_bytes text = a->q->attribute(a->q->arg, key);
-        if (text.size && flue_address_parse(text, out)) {
-            *why = (const char *)key.data;
-            return true;
-        }
+    for (size_t i = 0; i < keys->count && a->address_count == 0; i++) {
+        a->address_from = ((const char *const *)keys->items)[i];
+        add_addresses(a, a->q->attribute(a->q->arg, flue_bytes_of(a->address_from)));
     }
-    *out = a->peer;
-    *why = "the sender's address";
-    return a->has_peer;
+    if (a->address_count == 0 && a->has_peer) {
+        a->address_from = "the sender's address";
+        a->addresses[a->address_count++] = a->peer;
+    }
 }
 
 static void explain_table(const struct asking *a, size_t file, const struct flue_cdn_table *table,
-                          const struct flue_address *address,
-                          const char *address_from, char *out, size_t size)
+                          const struct flue_address *address, char *out, size_t size)
 {
     const struct flue_prefix *best = NULL;
     for (size_t i = 0; i < table->item_count; i++)
@@ -299,42 +327,67 @@ static void explain_table(const struct asking *a, size_t file, const struct flue
             (!best || table->items[i].length > best->length))
             best = &table->items[i];
     const char *path = flue_cdn_tables_file(a->l->config, file)->path;
+    char line[16] = "";
     if (best && best->line)
-        (void)snprintf(out, size, "%s:%u, /%u, by %s", path, best->line, best->length, address_from);
-    else
-        (void)snprintf(out, size, "%s, /%u, by %s", path, best ? best->length : 0, address_from);
+        (void)snprintf(line, sizeof line, ":%u", best->line);
+    (void)snprintf(out, size, "%s%s, /%u, by %s", path, line, best ? best->length : 0,
+                   a->address_from);
+}
+
+/* What the rows of one table say of one attribute: equal values are equal indices. */
+static void take_rows(struct asking *a, enum flue_cdn_source source,
+                      const struct flue_cdn_table *table, const uint32_t *rows, size_t count,
+                      enum flue_place_attribute attribute, const char *why)
+{
+    struct finding *found = &a->found[source];
+    uint32_t value = FLUE_PLACE_EMPTY, row = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        uint32_t other = table->places.rows[rows[i]].values[attribute];
+        if (value > FLUE_PLACE_RETRACTED && other > FLUE_PLACE_RETRACTED && other != value) {
+            found->doubtful |= 1u << attribute;
+            say(a, source, attribute, flue_bytes(NULL, 0),
+                "the machine's addresses stand in different places: none counts");
+            return;
+        }
+        if (other == FLUE_PLACE_RETRACTED || value == FLUE_PLACE_EMPTY) {
+            value = other;
+            row = rows[i];
+        }
+        if (value == FLUE_PLACE_RETRACTED)
+            break;
+    }
+    if (value == FLUE_PLACE_RETRACTED) {
+        found->retracted |= 1u << attribute;
+        say(a, source, attribute, flue_bytes(NULL, 0),
+            row == FLUE_PLACE_DISPUTED ? "in dispute: two lines differ" : "retracted");
+    } else {
+        take_known(a, source, attribute, flue_places_value(&table->places, row, attribute), why);
+    }
 }
 
 static void ask_tables(struct asking *a, enum flue_cdn_source source, size_t first, size_t count)
 {
-    struct flue_address address;
-    const char *from;
+    const struct finding *found = &a->found[source];
     char why[512] = "";
 
-    if (count == 0 || !a->q->tables || !find_address(a, &address, &from))
-        return;
-    struct finding *found = &a->found[source];
-    for (size_t i = first; i < first + count; i++) {
+    if (count && a->address_count == 0 && a->no_peer)
+        say(a, source, FLUE_PLACE_ATTRIBUTES, a->q->peer, a->no_peer);
+    for (size_t i = first; a->q->tables && i < first + count; i++) {
         const struct flue_cdn_table *table = a->q->tables->items[i];
-        if (!table)
-            continue;
-        uint32_t row = flue_prefixes_find(table->prefixes, &address);
-        if (row == FLUE_PLACE_NOWHERE)
-            continue;
-        if (a->q->explain)
-            explain_table(a, i, table, &address, from, why, sizeof why);
-        for (int k = 0; k < FLUE_PLACE_ATTRIBUTES; k++) {
-            enum flue_place_attribute attribute = (enum flue_place_attribute)k;
-            if (found->retracted & 1u << k || found->values[k].size)
+        uint32_t rows[ADDRESSES_MAX];
+        size_t known = 0;
+        for (size_t k = 0; table && k < a->address_count; k++) {
+            uint32_t row = flue_prefixes_find(table->prefixes, &a->addresses[k]);
+            if (row == FLUE_PLACE_NOWHERE)
                 continue;
-            if (table->places.rows[row].values[k] == FLUE_PLACE_RETRACTED) {
-                found->retracted |= 1u << k;
-                say(a, source, attribute, flue_bytes(NULL, 0),
-                    row == FLUE_PLACE_DISPUTED ? "in dispute: two lines differ" : "retracted");
-                continue;
-            }
-            take_known(a, source, attribute, flue_places_value(&table->places, row, attribute), why);
+            rows[known++] = row;
+            if (a->q->explain && known == 1)
+                explain_table(a, i, table, &a->addresses[k], why, sizeof why);
         }
+        for (int k = 0; known && k < FLUE_PLACE_ATTRIBUTES; k++)
+            if (!((found->retracted | found->doubtful) & 1u << k) && !found->values[k].size)
+                take_rows(a, source, table, rows, known, (enum flue_place_attribute)k, why);
     }
 }
 
@@ -493,6 +546,7 @@ void flue_cdn_locate(const struct flue_cdn_locator *locator,
     answer->scratch_used = 0;
     ask_attributes(&a);
     find_peer(&a);
+    find_addresses(&a);
     if (in_order(locator, FLUE_CDN_HEADERS))
         ask_headers(&a);
     if (in_order(locator, FLUE_CDN_NODE_LABELS))

@@ -2,8 +2,12 @@
  *
  * For each attribute apart the first source that knows wins; a source that retracts ends the search
  * for that attribute. All sources are asked all the same, so that a disagreement is seen. Doubt
- * gives nothing: an address in two tables' dispute, a host that two patterns read differently, an
- * anycast address.
+ * gives nothing: a network that two lines place differently, a host that two patterns read
+ * differently, addresses of one machine that stand in different places, an anycast address.
+ *
+ * The sender's address speaks for the machine only where nobody stands between: not for a peer in
+ * `relays`, not with several machines in one batch, and not with X-Forwarded-For, Forwarded or Via
+ * in the request, unless every hop is a trusted peer and `forwarded_for` is set.
  *
  * A locator is immutable: any thread.
  */
@@ -20,7 +24,8 @@ enum flue_code flue_cdn_locator_new(const struct flue_cdn_config *config, struct
 
 struct flue_cdn_question {
     const struct flue_cdn_tables *tables;
-    /* The attribute of the resource as text, borrowed; empty: it has none. */
+    /* The attribute of the resource as text, borrowed until the next call; empty: it has none. The
+     * strings of an array have a line each; what is no text at all is a line feed. */
     struct flue_bytes (*attribute)(void *arg, struct flue_bytes key);
     struct flue_bytes (*header)(void *arg, struct flue_bytes lower_case_name);
     void *arg;
@@ -39,7 +44,7 @@ struct flue_cdn_answer {
     uint8_t winner[FLUE_PLACE_ATTRIBUTES]; /* enum flue_cdn_source, or FLUE_CDN_NOBODY */
     uint8_t loser[FLUE_PLACE_ATTRIBUTES];  /* the first that said otherwise, or NOBODY */
     bool remove[FLUE_PLACE_ATTRIBUTES];    /* locked, there, and nobody who counts knows it */
-    char scratch[4096];
+    char scratch[5 * FLUE_PLACE_ATTRIBUTES * FLUE_PLACE_VALUE_MAX]; /* 5 sources read texts */
     size_t scratch_used;
 };
 void flue_cdn_locate(const struct flue_cdn_locator *locator,

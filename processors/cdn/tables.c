@@ -9,6 +9,12 @@
 
 #include "collector/base/clock.h"
 
+bool flue_cdn_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
 /* The whole file as it is now: read, not mapped, since a mapped file that is truncated kills. */
 static enum flue_code read_file(const char *path, int64_t max, struct stat *stat, uint8_t **out,
                                 size_t *size, struct flue_error *error)
@@ -45,6 +51,9 @@ static enum flue_code read_file(const char *path, int64_t max, struct stat *stat
     }
     if (code == FLUE_OK && *size < (size_t)stat->st_size)
         code = flue_fail(error, FLUE_IO, "%s: it shrank while it was read", path);
+    struct stat after;
+    if (code == FLUE_OK && (fstat(fd, &after) < 0 || !flue_cdn_same_file(stat, &after)))
+        code = flue_fail(error, FLUE_IO, "%s: it changed while it was read", path);
     close(fd);
     if (code != FLUE_OK) {
         free(*out);

@@ -33,6 +33,8 @@ enum flue_code flue_cdn_table_read(const struct flue_cdn_file *file,
                                    void *arg, struct flue_cdn_table **out,
                                    struct flue_error *error);
 void flue_cdn_table_unref(struct flue_cdn_table *table); /* NULL: fine */
+/* Neither replaced nor written to in between. */
+bool flue_cdn_same_file(const struct stat *a, const struct stat *b);
 size_t flue_cdn_table_bytes(const struct flue_cdn_table *table);
 
 struct flue_cdn_tables {

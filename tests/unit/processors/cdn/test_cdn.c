@@ -170,10 +170,147 @@ static void the_address_behind_proxies(void **state)
     assert_string_equal(from(yaml, "", "10.0.0.1", "x-forwarded-for",
                              "198.51.100.1, 192.0.2.7:4711, 10.0.0.2"),
                         "cdn.pop=AMS\n");
-    assert_string_equal(from(yaml, "", "10.0.0.1", "x-forwarded-for", "198.51.100.1, unknown"),
-                        "cdn.pop=X\n");
-    assert_string_equal(from(yaml, "", "192.0.2.1", "x-forwarded-for", "198.51.100.1"),
-                        "cdn.pop=AMS\n");
+    /* a trusted peer that sends of its own accord */
+    assert_string_equal(from(yaml, "", "10.0.0.1", "x-other", "y"), "cdn.pop=X\n");
+}
+
+/* The connection is a balancer's or a gateway's: its place is nobody's, a viewer's even less. */
+static void nobody_who_passes_on_is_the_machine(void **state)
+{
+    char yaml[512];
+    const char *path =
+        table("peers.csv", "network,cdn_pop\n192.0.2.0/24,AMS\n198.51.100.0/24,FRA\n10.0.0.0/8,X\n");
+    snprintf(yaml, sizeof yaml,
+             "networks: [{path: %s}]\ntrusted_peers: [10.0.0.0/8]\nforwarded_for: true", path);
+    /* the chain ends before it names the sender */
+    assert_string_equal(from(yaml, "", "10.0.0.1", "x-forwarded-for", "198.51.100.1, unknown"), "");
+    assert_string_equal(from(yaml, "", "10.0.0.1", "x-forwarded-for", "10.0.0.7"), "");
+    /* whoever says that it passes on, and is not trusted: neither it nor what it names */
+    assert_string_equal(from(yaml, "", "192.0.2.1", "x-forwarded-for", "198.51.100.1"), "");
+    snprintf(yaml, sizeof yaml, "networks: [{path: %s}]", path);
+    static const char *const signs[] = {"x-forwarded-for", "forwarded", "via"};
+    for (size_t i = 0; i < 3; i++)
+        assert_string_equal(from(yaml, "", "192.0.2.1", signs[i], "198.51.100.1"), "");
+    assert_string_equal(from(yaml, "", "192.0.2.1", NULL, NULL), "cdn.pop=AMS\n");
+    /* a relay behind the trusted peers */
+    snprintf(yaml, sizeof yaml, "networks: [{path: %s}]\ntrusted_peers: [10.0.0.0/8]\n"
+             "forwarded_for: true\nrelays: [192.0.2.0/24]", path);
+    assert_string_equal(from(yaml, "", "10.0.0.1", "x-forwarded-for", "192.0.2.7"), "");
+    assert_string_equal(from(yaml, "", "10.0.0.1", "x-forwarded-for", "198.51.100.7"),
+                        "cdn.pop=FRA\n");
+    /* what speaks of viewers is no source */
+    static const char *const viewers[] = {"cloudfront-viewer-address", "cf-connecting-ip",
+                                          "x-azure-clientip", "true-client-ip", "x-real-ip"};
+    for (size_t i = 0; i < sizeof viewers / sizeof viewers[0]; i++)
+        assert_string_equal(from(yaml, "", "10.0.0.1", viewers[i], "198.51.100.7"), "cdn.pop=X\n");
+    assert_string_equal(edit(&flue_processor_cdn, yaml, ATTRIBUTE("client.address", "198.51.100.7")),
+                        "client.address=198.51.100.7\n");
+}
+
+/* host.ip is an array by the conventions. */
+#define ADDRESSES(list)                                                                            \
+    "{\"key\":\"host.ip\",\"value\":{\"arrayValue\":{\"values\":[" list "]}}}"
+#define TEXT(t) "{\"stringValue\":\"" t "\"}"
+
+static void several_addresses(void **state)
+{
+    char yaml[512];
+    const char *path = table("own.csv", "network,cdn_region,cdn_pop\n192.0.2.0/24,eu,AMS\n"
+                                        "198.51.100.0/24,eu,FRA\n203.0.113.0/24,,\\N\n");
+    snprintf(yaml, sizeof yaml, "networks: [{path: %s}]", path);
+    /* what no table knows says nothing; the sender is not asked */
+    assert_string_equal(from(yaml, ADDRESSES(TEXT("fe80::1") "," TEXT("192.0.2.1")), "198.51.100.1",
+                             NULL, NULL),
+                        "host.ip=?\ncdn.region=eu\ncdn.pop=AMS\n");
+    /* in what they agree they count */
+    assert_string_equal(from(yaml, ADDRESSES(TEXT("198.51.100.7") "," TEXT("192.0.2.1")),
+                             "198.51.100.1", NULL, NULL),
+                        "host.ip=?\ncdn.region=eu\n");
+    assert_string_equal(from(yaml, ADDRESSES(TEXT("192.0.2.1") "," TEXT("203.0.113.1")),
+                             "198.51.100.1", NULL, NULL),
+                        "host.ip=?\ncdn.region=eu\n");
+    assert_string_equal(from(yaml, ADDRESSES(""), "198.51.100.1", NULL, NULL),
+                        "host.ip=?\ncdn.region=eu\ncdn.pop=FRA\n");
+}
+
+/* A sender cannot keep a locked attribute by giving it another type. */
+static void locked_whatever_its_type(void **state)
+{
+    assert_string_equal(
+        edit(&flue_processor_cdn, "locked: [cdn.tier, cdn.asn]",
+             "{\"key\":\"cdn.tier\",\"value\":{\"arrayValue\":{\"values\":[" TEXT("edge") "," TEXT(
+                 "x") "]}}},{\"key\":\"cdn.asn\",\"value\":{\"boolValue\":true}}"),
+        "");
+}
+
+static void places_of_a_pop(void **state)
+{
+    static const char yaml[] =
+        "pops: [{pop: AMS, provider: acme, set: {cdn.site: one}},"
+        " {pop: AMS, set: {cdn.site: two, geo.locality.name: Amsterdam, cdn.asn: AS64500,"
+        " geo.location.lon: '4.9'}}]";
+    assert_string_equal(edit(&flue_processor_cdn, yaml,
+                             ATTRIBUTE("cdn.pop", "ams") "," ATTRIBUTE("cdn.provider", "acme")),
+                        "cdn.pop=ams\ncdn.provider=acme\ncdn.site=one\n");
+    assert_string_equal(edit(&flue_processor_cdn, yaml, ATTRIBUTE("cdn.pop", "AMS")),
+                        "cdn.pop=AMS\ncdn.site=two\ncdn.asn=int 64500\n"
+                        "geo.locality.name=Amsterdam\ngeo.location.lon=double 4.9\n");
+    assert_string_equal(edit(&flue_processor_cdn, yaml, ATTRIBUTE("cdn.pop", "AM")), "cdn.pop=AM\n");
+}
+
+/* Every source, and each in the metrics. */
+static void every_source_is_counted(void **state)
+{
+    struct bench bench;
+    struct flue_buffer page;
+    char yaml[2048], networks_path[128], want[256];
+    snprintf(networks_path, sizeof networks_path, "%s",
+             table("n.csv", "network,cdn_pop,cdn_tier\n192.0.2.0/24,\\N,edge\n"));
+    snprintf(yaml, sizeof yaml,
+             "networks: [{path: %s}]\ndatabases: [{path: %s}]\ntrusted_peers: [192.0.2.9]\n"
+             "headers: [{name: X-Site, attribute: cdn.site}]\n"
+             "node_labels: [{label: region, attribute: cdn.region}]\n"
+             "patterns: [{host: '{pop:alpha3}.x', set: {cdn.asn: '1'}}]\n"
+             "cloud_regions: [{cloud_region: c1, cdn_region: other}]\n"
+             "pops: [{pop: AMS, set: {geo.postal_code: '1'}}]",
+             networks_path, table("d.csv", "192.0.2.0/24,NL,,,\n"));
+    const struct flue_attribute headers[] = {
+        {FLUE_BYTES("x-site"), {.type = FLUE_VALUE_STRING, .text = FLUE_BYTES("s1")}}};
+    const struct flue_origin origin = {
+        .peer_address = FLUE_BYTES("192.0.2.9"), .headers = headers, .header_count = 1};
+    struct flue_origin *own = flue_origin_new(&origin);
+    bench_start(&bench, &flue_processor_cdn, yaml);
+    bench_push(&bench,
+               otlp_with(&bench.account, HOST("ams.x") "," ATTRIBUTE("cdn.provider", "acme") "," ATTRIBUTE(
+                                             "k8s.node.label.region", "eu") "," ATTRIBUTE("cloud.region", "c1")),
+               own);
+    flue_origin_unref(own);
+    /* The PoP that the host's name has is retracted by a network, which is asked before. */
+    assert_string_equal(bench.attributes,
+                        "host.name=ams.x\ncdn.provider=acme\nk8s.node.label.region=eu\n"
+                        "cloud.region=c1\ncdn.region=eu\ncdn.site=s1\ncdn.tier=edge\ncdn.asn=int 1\n"
+                        "geo.country.iso_code=NL\n");
+    flue_buffer_init(&page, 1 << 20);
+    flue_metrics_print(bench.metrics, &page);
+    static const char *const won[][2] = {
+        {"cdn.provider", "attributes"}, {"cdn.site", "headers"}, {"cdn.region", "node_labels"},
+        {"cdn.tier", "networks"},       {"cdn.asn", "host"},     {"geo.country.iso_code", "databases"}};
+    for (size_t i = 0; i < sizeof won / sizeof won[0]; i++) {
+        snprintf(want, sizeof want,
+                 "processor_cdn_resolved_total{attribute=\"%s\",pipeline=\"profiles\",processor="
+                 "\"cdn\",source=\"%s\"} 1\n",
+                 won[i][0], won[i][1]);
+        if (!strstr(page.data, want))
+            fail_msg("%s is not in\n%s", want, (const char *)page.data);
+    }
+    assert_non_null(strstr(page.data, "processor_cdn_unknown_total{attribute=\"cdn.pop\",pipeline="
+                                      "\"profiles\",processor=\"cdn\"} 1\n"));
+    assert_non_null(strstr(page.data, "processor_cdn_conflicts_total{attribute=\"cdn.region\",loser="
+                                      "\"cloud_region\",pipeline=\"profiles\",processor=\"cdn\","
+                                      "winner=\"node_labels\"} 1\n"));
+    assert_non_null(strstr(page.data, "processor_cdn_table_prefixes{"));
+    flue_buffer_destroy(&page);
+    bench_stop(&bench);
 }
 
 static void cloud_regions(void **state)
@@ -246,6 +383,11 @@ int main(void)
                                        cmocka_unit_test(networks),
                                        cmocka_unit_test(headers_are_for_trusted_peers),
                                        cmocka_unit_test(the_address_behind_proxies),
+                                       cmocka_unit_test(nobody_who_passes_on_is_the_machine),
+                                       cmocka_unit_test(several_addresses),
+                                       cmocka_unit_test(locked_whatever_its_type),
+                                       cmocka_unit_test(places_of_a_pop),
+                                       cmocka_unit_test(every_source_is_counted),
                                        cmocka_unit_test(cloud_regions),
                                        cmocka_unit_test(conflicts_are_counted),
                                        cmocka_unit_test(mistakes)};

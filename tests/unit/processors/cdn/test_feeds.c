@@ -184,6 +184,7 @@ static void traffic_control(void **state)
              "traffic_control_zones"),
         "192.168.8.0/24 cdn.site=cache-group-01 geo.location.lat=1.5 geo.location.lon=2.000000\n"
         "1234:5678::/64 cdn.site=cache-group-01 geo.location.lat=1.5 geo.location.lon=2.000000\n");
+    assert_non_null(strstr(warnings, "not where servers stand"));
     assert_string_equal(
         READ("{\"contentServers\":{\"e1\":{\"cacheGroup\":\"ams\",\"ip\":\"10.0.0.1\",\"ip6\":"
              "\"2001:db8::5/64\",\"type\":\"EDGE\"},\"m1\":{\"cacheGroup\":\"mid\",\"ip\":"
@@ -215,11 +216,76 @@ static void refused(void **state)
                            "metadata is damaged"));
 }
 
+/* A database that a real writer wrote, cut at every byte and with every bit turned: it is refused,
+ * or what is read are whole prefixes with places that have their form. Nothing else happens. */
+static size_t whole, refusals;
+static void damaged_one(const uint8_t *data, size_t size)
+{
+    uint8_t *copy = malloc(size ? size : 1); /* so that a read behind its end is seen */
+    struct flue_prefixes *prefixes = NULL;
+    struct flue_error error = {0};
+    struct flue_feed feed;
+
+    assert_non_null(copy);
+    memcpy(copy, data, size);
+    assert_int_equal(flue_feed_init(&feed, 1000, &error), FLUE_OK);
+    enum flue_code code = flue_feed_read(&feed, flue_bytes(copy, size), &error);
+    free(copy);
+    if (code != FLUE_OK) {
+        assert_int_equal(error.code, code);
+        assert_true(error.text[0]);
+        refusals++;
+    }
+    for (size_t i = 0; code == FLUE_OK && i < feed.count; i++) {
+        assert_in_range(feed.items[i].length, 0, feed.items[i].address.v6 ? 128 : 32);
+        assert_in_range(feed.items[i].place, 0, feed.places.row_count - 1);
+        for (int k = 0; k < FLUE_PLACE_ATTRIBUTES; k++) {
+            char again[FLUE_PLACE_VALUE_MAX];
+            uint32_t value = feed.places.rows[feed.items[i].place].values[k];
+            size_t length;
+            assert_in_range(value, 0, feed.places.text_count - 1);
+            assert_true(value <= FLUE_PLACE_RETRACTED ||
+                        flue_place_normalize((enum flue_place_attribute)k, feed.places.texts[value],
+                                             again, &length));
+        }
+    }
+    if (code == FLUE_OK) {
+        assert_int_equal(flue_prefixes_build(feed.items, feed.count, FLUE_PLACE_DISPUTED, NULL, NULL,
+                                             &prefixes, &error),
+                         FLUE_OK);
+        whole++;
+    }
+    flue_prefixes_destroy(prefixes);
+    flue_feed_destroy(&feed);
+}
+
+static void damaged_databases(void **state)
+{
+    static uint8_t good[4096], bad[4096];
+    FILE *file = fopen(FLUE_TEST_DATA "/cdn/small.mmdb", "rb");
+    assert_non_null(file);
+    size_t size = fread(good, 1, sizeof good, file);
+    fclose(file);
+    assert_in_range(size, 1000, sizeof good - 1);
+    damaged_one(good, size);
+    assert_int_equal(whole, 1);
+    for (size_t cut = 0; cut < size; cut++)
+        damaged_one(good, cut);
+    assert_int_equal(whole, 1); /* none of them is taken for the whole */
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        memcpy(bad, good, size);
+        bad[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        damaged_one(bad, size);
+    }
+    assert_true(refusals > size);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ipfeed),  cmocka_unit_test(ipfeed_mistakes), cmocka_unit_test(anycast),
         cmocka_unit_test(geofeed), cmocka_unit_test(netbox),          cmocka_unit_test(clouds),
-        cmocka_unit_test(traffic_control), cmocka_unit_test(refused)};
+        cmocka_unit_test(traffic_control), cmocka_unit_test(refused),
+        cmocka_unit_test(damaged_databases)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
