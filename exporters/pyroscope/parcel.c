@@ -52,6 +52,13 @@ void flue_part_set(struct flue_parcel_part *part, struct flue_block *block, bool
     part->time_at = 0;
 }
 
+void flue_part_done(struct flue_parcel_part *part)
+{
+    flue_block_unref(part->own);
+    part->own = NULL;
+    part->profile = flue_bytes(NULL, 0);
+}
+
 void flue_parcel_refuse(struct flue_parcel_part *part, const struct flue_error *error)
 {
     struct flue_parcel *parcel = part->parcel;
@@ -583,11 +590,25 @@ static enum flue_code fit_parts(struct flue_parcel *parcel,
 
 /* ---- parcel --------------------------------------------------------------------------------- */
 
-enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_options *options,
-                               struct flue_parcel **out, struct flue_error *error)
+struct flue_parcel *flue_parcel_new(struct flue_send *send)
 {
-    const struct flue_batch *batch = send->batch;
     struct flue_parcel *parcel = calloc(1, sizeof *parcel);
+
+    if (!parcel)
+        return NULL;
+    flue_arena_init(&parcel->arena, PARCEL_BUDGET, 0);
+    parcel->send = send;
+    parcel->account = send->batch->account;
+    parcel->received_ns = send->batch->origin->received_ns;
+    parcel->record = send->record;
+    parcel->replica = -1;
+    return parcel;
+}
+
+enum flue_code flue_parcel_make(struct flue_parcel *parcel,
+                                const struct flue_parcel_options *options, struct flue_error *error)
+{
+    const struct flue_batch *batch = parcel->send->batch;
     struct builder b = {.parcel = parcel,
                         .options = options,
                         .payload = batch->payload,
@@ -595,16 +616,7 @@ enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_
                         .error = error};
     enum flue_code code;
 
-    *out = NULL;
-    if (!parcel)
-        return no_memory(error);
-    flue_arena_init(&parcel->arena, PARCEL_BUDGET, 0);
     flue_arena_init(&b.work, PARCEL_BUDGET, 0);
-    parcel->send = send;
-    parcel->account = batch->account;
-    parcel->received_ns = batch->origin->received_ns;
-    parcel->record = send->record;
-    parcel->replica = -1;
     if (options->guard)
         b.generation = flue_guard_generation(options->guard, parcel->received_ns);
     origin_tenant(&b);
@@ -617,14 +629,12 @@ enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_
         code = fit_parts(parcel, options, error);
     if (!code)
         code = flue_parcel_date(parcel, options, error);
-    if (code) {
-        flue_parcel_free(parcel);
+    if (code)
         return code;
-    }
+    parcel->made = true;
     parcel->charged = parcel->arena.used;
     if (parcel->account)
         flue_account_charge_always(parcel->account, parcel->charged);
-    *out = parcel;
     return FLUE_OK;
 }
 

@@ -1,9 +1,9 @@
 /* parcel.h: one item of the queue as the profiles that will be pushed.
  *
- * Made before the first attempt and kept over all of them: labels and times never change once an
- * attempt was made, so that the store can fold what a retry sends twice. After a restart the same
- * item gives the same parts in the same order, with the same labels; times that had to be moved are
- * in a note (dates.h). Only what is not yet decided is sent again.
+ * Made when the first of them may go and kept over all attempts: labels and times never change once
+ * an attempt was made, so that the store can fold what a retry sends twice. After a restart the
+ * same item gives the same parts in the same order, with the same labels; times that had to be
+ * moved are in a note (dates.h). Only what is not yet decided is sent again.
  *
  * In this order: series and labels (tenant, mapping, limits, guard), equal labels and time joined
  * into one, what the server would refuse cut into parts, times.
@@ -58,6 +58,7 @@ struct flue_parcel {
     size_t count, room;
     size_t next_part; /* all before it were begun in this attempt */
     size_t running;   /* parts with status SENDING */
+    bool made;        /* has its parts */
     bool cancelled, listed;
     unsigned round;              /* of the sender, in which it was looked at */
     struct flue_counts rejected; /* of parts with status REFUSED */
@@ -88,14 +89,19 @@ struct flue_parcel_options {
     struct flue_bytes note;
 };
 
-/* On failure nothing is left. */
-enum flue_code flue_parcel_new(struct flue_send *send, const struct flue_parcel_options *options,
-                               struct flue_parcel **out, struct flue_error *error);
+/* A parcel without parts; NULL without memory. */
+struct flue_parcel *flue_parcel_new(struct flue_send *send);
+/* Its parts. One that failed can only be freed. */
+enum flue_code flue_parcel_make(struct flue_parcel *parcel,
+                                const struct flue_parcel_options *options,
+                                struct flue_error *error);
 void flue_parcel_free(void *parcel);
 /* A part that will never be taken: its share is rejected, with that reason. */
 void flue_parcel_refuse(struct flue_parcel_part *part, const struct flue_error *error);
 /* Compressed, cut, merged: what it is now. Takes the block's reference. */
 void flue_part_set(struct flue_parcel_part *part, struct flue_block *block, bool gzip);
+/* It was answered for good: its bytes are read no more. */
+void flue_part_done(struct flue_parcel_part *part);
 struct flue_parcel_part *flue_parcel_part_new(struct flue_parcel *parcel);
 /* What the server takes of one part's labels and samples. */
 extern const struct flue_pprof_limits flue_parcel_inflating;

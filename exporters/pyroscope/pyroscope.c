@@ -81,6 +81,10 @@ static void make_metrics(struct flue_push_target *t, const struct flue_create *c
             flue_metric(create->metrics, FLUE_COUNTER, all[i].name, all[i].help, labels);
 }
 
+static enum flue_code make_parcel(struct flue_push_sender *sender, struct flue_parcel *parcel,
+                                  struct flue_error *error);
+static void note_times(struct flue_push_sender *sender, struct flue_parcel *parcel);
+
 static enum flue_code pyroscope_create(const struct flue_create *create, void **instance,
                                        struct flue_error *error)
 {
@@ -118,6 +122,8 @@ static enum flue_code pyroscope_create(const struct flue_create *create, void **
     p->target.config = config;
     p->target.id = create->id;
     p->target.storage = create->storage;
+    p->target.make = make_parcel;
+    p->target.note = note_times;
     p->target.endpoint_count = flue_push_endpoints(config, p->target.endpoints);
     flue_push_level(config->level, &p->target.level);
     make_metrics(&p->target, create);
@@ -187,12 +193,17 @@ static uint64_t label_number(struct flue_bytes label)
     return hash | LABEL_NOTE;
 }
 
+static struct pyroscope *component_of(const struct flue_push_sender *sender)
+{
+    return (struct pyroscope *)(void *)((char *)(uintptr_t)sender->target -
+                                        offsetof(struct pyroscope, target));
+}
+
 static void tripped(void *arg, struct flue_bytes label)
 {
     struct flue_push_sender *sender = arg;
     const struct flue_push_target *target = sender->target;
-    struct pyroscope *p = (struct pyroscope *)(void *)((char *)(uintptr_t)target -
-                                                       offsetof(struct pyroscope, target));
+    struct pyroscope *p = component_of(sender);
     struct flue_guard_span span;
     struct writing *w;
 
@@ -252,9 +263,27 @@ static void note_times(struct flue_push_sender *sender, struct flue_parcel *parc
                                          .loop = sender->loop,
                                          .done = times_noted,
                                          .user = w};
-    parcel->sender = sender;
-    parcel->send->cancel = flue_push_cancel;
     flue_storage_note_put(&w->note);
+}
+
+static enum flue_code make_parcel(struct flue_push_sender *sender, struct flue_parcel *parcel,
+                                  struct flue_error *error)
+{
+    struct pyroscope *p = component_of(sender);
+    struct flue_parcel_options options = p->options;
+    enum flue_code code;
+
+    options.cache = &sender->cache;
+    options.tripped = tripped;
+    options.arg = sender;
+    if (parcel->record)
+        options.note = note_of(p, parcel->record);
+    code = flue_parcel_make(parcel, &options, error);
+    if (code)
+        return code;
+    flue_metric_add(p->target.trimmed, (int64_t)parcel->trimmed);
+    flue_metric_add(p->target.split, (int64_t)parcel->split);
+    return FLUE_OK;
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -351,27 +380,18 @@ static void pyroscope_send(void *instance, struct flue_send *send)
     uint64_t now = flue_monotonic_ns();
 
     if (!parcel) {
-        struct flue_parcel_options options = p->options;
-        options.cache = &sender->cache;
-        options.tripped = tripped;
-        options.arg = sender;
-        if (send->record)
-            options.note = note_of(p, send->record);
-        if (flue_parcel_new(send, &options, &parcel, &error)) {
+        parcel = flue_parcel_new(send);
+        if (!parcel) {
+            no_memory(p->target.id, &error);
             flue_send_fail(send, &error);
             return;
         }
         send->state = parcel;
         send->free_state = flue_parcel_free;
-        flue_metric_add(p->target.trimmed, (int64_t)parcel->trimmed);
-        flue_metric_add(p->target.split, (int64_t)parcel->split);
     }
     parcel->send = send;
     parcel->timeout_ns = send->deadline_ns > now ? send->deadline_ns - now : send->deadline_ns != 0;
-    if (parcel->note_pending && p->target.storage)
-        note_times(sender, parcel);
-    else
-        flue_push_attempt(sender, parcel);
+    flue_push_attempt(sender, parcel);
 }
 
 const struct flue_component flue_exporter_pyroscope = {

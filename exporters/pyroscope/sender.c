@@ -116,7 +116,7 @@ static void finish_attempt(struct flue_parcel *parcel)
 {
     struct flue_push_sender *sender = parcel->sender;
     struct flue_verdict verdict = {.kind = FLUE_SENT, .rejected = parcel->rejected};
-    size_t again = 0, sent = 0;
+    size_t again = !parcel->made, sent = 0;
 
     for (size_t i = 0; i < parcel->count; i++) {
         again += parcel->parts[i]->status == FLUE_PART_AGAIN ||
@@ -202,6 +202,8 @@ static void end_push(struct flue_push *push, const struct flue_error *error)
         part_refused(part, error);
     parcel->running--;
     push_free(push);
+    if (!again)
+        flue_part_done(part);
     if (open) {
         parcel->next_part = 0;
         list(sender, parcel);
@@ -439,6 +441,67 @@ static void all_begun(struct flue_push_sender *sender, struct flue_parcel *parce
         flue_send_free_place(parcel->send);
 }
 
+/* What was held and still must be waits for another attempt. */
+static void look_at_held(struct flue_parcel *parcel, const struct flue_window_config *window)
+{
+    for (size_t i = 0; i < parcel->count; i++) {
+        struct flue_parcel_part *part = parcel->parts[i];
+        uint32_t ms;
+        struct flue_error error = {0};
+        if (!part->held || part->status != FLUE_PART_OPEN)
+            continue;
+        ms = flue_part_held_ms(part, window);
+        part->held = ms != 0;
+        if (!ms)
+            continue;
+        flue_fail(&error, FLUE_RATE_LIMITED,
+                  "held: its time is outside the window that the server takes");
+        error.retry_after_ms = ms;
+        part->status = FLUE_PART_AGAIN;
+        fail_attempt(parcel, &error);
+    }
+}
+
+/* Opens what this attempt is to send; false where that is nothing. */
+static bool open_parts(struct flue_parcel *parcel, const struct flue_push_target *target)
+{
+    bool open = false;
+
+    for (size_t i = 0; i < parcel->count; i++)
+        if (parcel->parts[i]->status == FLUE_PART_AGAIN)
+            parcel->parts[i]->status = FLUE_PART_OPEN;
+    look_at_held(parcel, &target->config->window);
+    for (size_t i = 0; i < parcel->count; i++)
+        open = open || parcel->parts[i]->status == FLUE_PART_OPEN;
+    return open;
+}
+
+/* False: the item is not listed any more. */
+static bool make(struct flue_push_sender *sender, struct flue_parcel *parcel)
+{
+    const struct flue_push_target *target = sender->target;
+    struct flue_send *send = parcel->send;
+    struct flue_error error = {0};
+
+    if (target->make(sender, parcel, &error)) {
+        unlist(sender, parcel);
+        send->state = NULL;
+        flue_parcel_free(parcel);
+        flue_send_fail(send, &error);
+        return false;
+    }
+    if (parcel->note_pending && target->storage) {
+        unlist(sender, parcel);
+        target->note(sender, parcel);
+        return false;
+    }
+    if (open_parts(parcel, target))
+        return true;
+    unlist(sender, parcel);
+    finish_attempt(parcel);
+    return false;
+}
+
 /* Begins what the tenant's rate lets go. False: nothing more at present, of any item. */
 static bool pump_parcel(struct flue_push_sender *sender, struct flue_parcel *parcel,
                         uint64_t *wait_ns)
@@ -446,6 +509,8 @@ static bool pump_parcel(struct flue_push_sender *sender, struct flue_parcel *par
     const struct flue_push_target *target = sender->target;
     struct flue_parcel_part *part;
 
+    if (!parcel->made && !make(sender, parcel))
+        return true;
     while ((part = next_open(parcel)) != NULL) {
         uint64_t wait = part->bucket ? flue_pace_take(target->pace, part->bucket, cost_of(part),
                                                       flue_monotonic_ns())
@@ -518,49 +583,22 @@ static void on_timer(struct flue_timer *timer)
 
 /* ---- attempts ------------------------------------------------------------------------------- */
 
-/* What was held and still must be waits for another attempt. */
-static void look_at_held(struct flue_parcel *parcel, const struct flue_window_config *window)
-{
-    for (size_t i = 0; i < parcel->count; i++) {
-        struct flue_parcel_part *part = parcel->parts[i];
-        uint32_t ms;
-        struct flue_error error = {0};
-        if (!part->held || part->status != FLUE_PART_OPEN)
-            continue;
-        ms = flue_part_held_ms(part, window);
-        part->held = ms != 0;
-        if (!ms)
-            continue;
-        flue_fail(&error, FLUE_RATE_LIMITED,
-                  "held: its time is outside the window that the server takes");
-        error.retry_after_ms = ms;
-        part->status = FLUE_PART_AGAIN;
-        fail_attempt(parcel, &error);
-    }
-}
-
 void flue_push_attempt(struct flue_push_sender *sender, struct flue_parcel *parcel)
 {
-    size_t open = 0;
-
     parcel->sender = sender;
     parcel->next_part = 0;
     parcel->tried = 0;
     parcel->failure.code = FLUE_OK;
     parcel->failure.retry_after_ms = 0;
-    for (size_t i = 0; i < parcel->count; i++)
-        if (parcel->parts[i]->status == FLUE_PART_AGAIN)
-            parcel->parts[i]->status = FLUE_PART_OPEN;
-    look_at_held(parcel, &sender->target->config->window);
-    for (size_t i = 0; i < parcel->count; i++)
-        open += parcel->parts[i]->status == FLUE_PART_OPEN;
-    if (open == 0) {
-        finish_attempt(parcel);
-        return;
-    }
     parcel->send->cancel = flue_push_cancel;
-    list(sender, parcel);
-    pump(sender);
+    if (parcel->made && parcel->note_pending && sender->target->storage) {
+        sender->target->note(sender, parcel);
+    } else if (parcel->made && !open_parts(parcel, sender->target)) {
+        finish_attempt(parcel);
+    } else {
+        list(sender, parcel);
+        pump(sender);
+    }
 }
 
 void flue_push_cancel(struct flue_send *send)

@@ -17,6 +17,7 @@
 
 struct flue_storage_queue;
 
+struct flue_push_sender;
 struct flue_push_target { /* of all loops */
     const struct flue_pyroscope_config *config;
     const char *id;
@@ -29,6 +30,12 @@ struct flue_push_target { /* of all loops */
     size_t tenant_header; /* where it stands in `headers`, or header_count */
     struct flue_pace *pace;
     struct flue_storage_queue *storage; /* NULL: no notes */
+    /* Makes a parcel's parts. Not before the first of them may go: they need more memory than the
+     * item. */
+    enum flue_code (*make)(struct flue_push_sender *sender, struct flue_parcel *parcel,
+                           struct flue_error *error);
+    /* Notes its times; flue_push_attempt, or an end of the attempt, follows. */
+    void (*note)(struct flue_push_sender *sender, struct flue_parcel *parcel);
     struct flue_metric *pushes, *trimmed, *split, *paced, *failovers;
 };
 
@@ -51,7 +58,8 @@ struct flue_push_sender { /* of one loop */
 void flue_push_sender_init(struct flue_push_sender *sender, const struct flue_push_target *target,
                            struct flue_loop *loop);
 void flue_push_sender_destroy(struct flue_push_sender *sender); /* after its clients */
-/* One attempt: of all parts that are open; flue_send_done follows. */
+/* One attempt: of all parts that are open, made first where they are not; flue_send_done follows.
+ */
 void flue_push_attempt(struct flue_push_sender *sender, struct flue_parcel *parcel);
 /* flue_send.cancel, with the parcel as its state. */
 void flue_push_cancel(struct flue_send *send);

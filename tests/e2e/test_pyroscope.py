@@ -223,7 +223,7 @@ def test_very_many_in_flight_on_few_connections(daemon, pyroscope):
 
 
 def test_a_server_that_fails_is_not_asked_by_the_whole_queue(daemon, pyroscope):
-    flue = daemon(exporter="sending_queue: {num_consumers: 7}")
+    flue = daemon(exporter="sending_queue: {num_consumers: 7}\n    timeout: 10m")
     pyroscope.control(fail=100000, code="unavailable", retry_after=250, hold="true")
     profile = (ROOT / "examples/go-cpu.pb.gz").read_bytes()
     for i in range(40):

@@ -1,5 +1,6 @@
 """What a Pyroscope server would refuse never reaches it: cut, trimmed, paced; and several servers."""
 import base64
+import re
 import subprocess
 import time
 import urllib.parse
@@ -56,6 +57,22 @@ def test_cut_by_samples(daemon, pyroscope, samples, parts):
     assert sum(p["sample_count"] for p in profiles) == samples
     assert len({p["time_nanos"] for p in profiles}) == parts
     assert flue.total("otelcol_pyroscope_profiles_split") == (parts if parts > 1 else 0)
+
+
+def test_an_item_is_converted_when_it_may_go(daemon, pyroscope):
+    """Converted profiles are larger than what came: those of waiting items are not made before their turn."""
+    flue = daemon(exporter="max_concurrency: 1\n    timeout: 10m")
+    pyroscope.control(hold="true")
+    for _ in range(12):
+        export(flue.ports["otlp"], request_of(16001))
+    wait_for(lambda: pyroscope.received()["requests"] == 1, timeout=60, what="the first push")
+    made = flue.total("otelcol_pyroscope_profiles_split")
+    loops = int(re.search(r"loops=(\d+)", flue.log()).group(1))
+    assert 0 < made <= 2 * loops  # each may have one ready
+    pyroscope.control(hold="false")
+    flue.wait_quiet(120)
+    assert flue.total("otelcol_pyroscope_profiles_split") == 24
+    assert totals(pyroscope.profiles()) == 12 * 16001 * 16002 // 2
 
 
 def test_a_pprof_is_cut_like_that_too(daemon, pyroscope):
