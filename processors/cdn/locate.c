@@ -340,7 +340,8 @@ static void take_rows(struct asking *a, enum flue_cdn_source source,
                       enum flue_place_attribute attribute, const char *why)
 {
     struct finding *found = &a->found[source];
-    uint32_t value = FLUE_PLACE_EMPTY, row = 0;
+    uint32_t value = FLUE_PLACE_EMPTY, row = FLUE_PLACE_NOWHERE;
+    char ended[560];
 
     for (size_t i = 0; i < count; i++) {
         uint32_t other = table->places.rows[rows[i]].values[attribute];
@@ -359,8 +360,10 @@ static void take_rows(struct asking *a, enum flue_cdn_source source,
     }
     if (value == FLUE_PLACE_RETRACTED) {
         found->retracted |= 1u << attribute;
-        say(a, source, attribute, flue_bytes(NULL, 0),
-            row == FLUE_PLACE_DISPUTED ? "in dispute: two lines differ" : "retracted");
+        if (a->q->explain && row != FLUE_PLACE_DISPUTED) { /* which has been said for all at once */
+            (void)snprintf(ended, sizeof ended, "retracted: %s", why);
+            say(a, source, attribute, flue_bytes(NULL, 0), ended);
+        }
     } else {
         take_known(a, source, attribute, flue_places_value(&table->places, row, attribute), why);
     }
@@ -369,7 +372,8 @@ static void take_rows(struct asking *a, enum flue_cdn_source source,
 static void ask_tables(struct asking *a, enum flue_cdn_source source, size_t first, size_t count)
 {
     const struct finding *found = &a->found[source];
-    char why[512] = "";
+    bool any = false;
+    char why[512] = "", text[64];
 
     if (count && a->address_count == 0 && a->no_peer)
         say(a, source, FLUE_PLACE_ATTRIBUTES, a->q->peer, a->no_peer);
@@ -384,11 +388,18 @@ static void ask_tables(struct asking *a, enum flue_cdn_source source, size_t fir
             rows[known++] = row;
             if (a->q->explain && known == 1)
                 explain_table(a, i, table, &a->addresses[k], why, sizeof why);
+            if (row == FLUE_PLACE_DISPUTED)
+                say(a, source, FLUE_PLACE_ATTRIBUTES, FLUE_BYTES("all attributes"),
+                    "in dispute: two lines place the same network differently");
         }
+        any |= known > 0;
         for (int k = 0; known && k < FLUE_PLACE_ATTRIBUTES; k++)
             if (!((found->retracted | found->doubtful) & 1u << k) && !found->values[k].size)
                 take_rows(a, source, table, rows, known, (enum flue_place_attribute)k, why);
     }
+    if (a->q->explain && count && a->address_count && !any &&
+        flue_address_text(&a->addresses[0], text, sizeof text))
+        say(a, source, FLUE_PLACE_ATTRIBUTES, flue_bytes_of(text), "no network holds it");
 }
 
 static bool translate(const struct pattern *pattern, struct flue_bytes *pop)

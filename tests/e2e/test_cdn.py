@@ -121,6 +121,64 @@ def test_files_are_swapped_whole_and_damage_keeps_the_old(cdn):
     wait_for(lambda: cdn.ask("192.0.2.7")[0]["geo.locality.name"] == "Leiden", what="the new database")
 
 
+def test_half_a_table_is_no_table(cdn):
+    rows = [f"198.18.{i}.0/24,region-{i},P{i},edge" for i in range(200)]
+    text = lambda count: "\n".join(["network,cdn_region,cdn_pop,cdn_tier", *rows[:count], ""]).encode()
+    replace(cdn.networks, text(200))
+    wait_for(lambda: cdn.ask("198.18.7.1")[0].get("cdn.pop") == "P7", what="the large table")
+    failures = lambda: cdn.flue.total("otelcol_processor_cdn_table_failures", file=str(cdn.networks))
+    before = failures()
+    replace(cdn.networks, text(99))
+    wait_for(lambda: failures() > before, what="the refusal")
+    assert cdn.ask("198.18.150.1")[0]["cdn.pop"] == "P150"
+    assert "99 networks where there were 200" in cdn.flue.log()
+    # It is said once, not at every look: it goes on as soon as there is another file.
+    replace(cdn.networks, text(150))
+    wait_for(lambda: cdn.ask("198.18.7.1")[0].get("cdn.pop") == "P7" and "cdn.pop" not in cdn.ask("198.18.190.1")[0],
+             what="the other table")
+    assert failures() == before + 1
+
+
+def test_a_batch_sees_one_table(cdn):
+    """Tables follow each other as fast as they can; all that a batch gets is of one of them."""
+    seen = set()
+    table = lambda n: "\n".join(["network,cdn_region,cdn_pop,cdn_tier",
+                                 *(f"198.18.{i}.0/24,r{n},p{n},edge" for i in range(256)), ""]).encode()
+    for n in range(12):
+        replace(cdn.networks, table(n))
+        for _ in range(8):
+            got = {(p.get("cdn.region"), p.get("cdn.pop")) for p in cdn.ask(*(f"198.18.{i}.7" for i in range(0, 256, 5)))}
+            assert len(got) == 1, got
+            (region, pop), = got
+            assert region is None or region[1:] == pop[1:]  # None: the table from before, without them
+        if n % 4 == 3:
+            wait_for(lambda: cdn.ask("198.18.0.1")[0].get("cdn.region") == f"r{n}", what="the table")
+            seen.add(f"r{n}")
+    assert seen >= {"r3", "r7", "r11"}
+    assert cdn.flue.total("otelcol_processor_cdn_table_failures") == 0
+
+
+def test_addresses_as_the_conventions_have_them(cdn):
+    request = request_of(None, "192.0.2.200")
+    values = request.resource_profiles[0].resource.attributes.add(key="host.ip").value.array_value.values
+    for address in ("fe80::1", "192.0.2.7"):
+        values.add(string_value=address)
+    before = len(cdn.sink.requests)
+    export(cdn.port, request.SerializeToString())
+    wait_for(lambda: len(cdn.sink.requests) > before, what="the request")
+    got = places(cdn.sink.requests[-1])
+    assert got[0] == AMSTERDAM and got[1]["cdn.pop"] == "AMS"
+    # Two machines in one batch: it was passed on, and the sender's address (HOME) is neither's.
+    request = request_of(None, None, None)
+    for i, name in enumerate(("a", "b", "")):
+        if name:
+            request.resource_profiles[i].resource.attributes.add(key="host.name").value.string_value = name
+    before = len(cdn.sink.requests)
+    export(cdn.port, request.SerializeToString())
+    wait_for(lambda: len(cdn.sink.requests) > before, what="the request")
+    assert all("cdn.pop" not in place for place in places(cdn.sink.requests[-1]))
+
+
 def run(binary, *arguments):
     return subprocess.run([binary, "cdn", *map(str, arguments)], capture_output=True, text=True, timeout=60)
 
@@ -172,5 +230,26 @@ service: {{pipelines: {{profiles: {{receivers: [otlp], processors: [cdn], export
     assert f"{tmp_path}/networks.csv:2, /16, by the sender's address" in done.stdout
     assert "cdn.region            eu-north  (networks; another value by pops)" in done.stdout
     assert "cdn.tier              edge  (host)" in done.stdout
+    # What was there and not used says why.
+    (tmp_path / "networks.csv").write_text("network,cdn_region,cdn_pop\n10.1.0.0/16,eu-north,\n10.1.2.0/24,\\N,AMS\n"
+                                           "10.3.0.0/16,a,\n10.3.0.0/16,b,\n")
+    config = tmp_path / "flue.yaml"
+    config.write_text(config.read_text().replace("  cdn:\n", "  cdn:\n    relays: [10.9.0.0/16]\n    trusted_peers: [10.8.0.1]\n"
+                                                 "    headers: [{name: CF-Ray, format: cf_ray}]\n"))
+    explain = lambda *words: run(binary, "explain", *words, "--config", config)
+    ray = ("--header", "CF-Ray: 230b030023ae2822-SJC")
+    for words, line in [
+            (["10.1.2.3"], f"retracted: {tmp_path}/networks.csv:3, /24, by the sender's address"),
+            (["10.3.2.3"], "in dispute: two lines place the same network differently"),
+            (["10.9.2.3"], "not used: the sender is in relays"),
+            (["10.7.2.3"], "no network holds it"),
+            (["10.1.2.3", "--header", "X-Forwarded-For: 10.1.7.7"], "not used: the request was passed on, as its headers say"),
+            (["10.7.2.3", *ray], "not used: the sender is not in trusted_peers"),
+            (["10.8.0.1", *ray], "cdn.pop               SJC  (headers)"),
+            (["10.9.2.3", "--attr", "host.ip=10.1.7.7"], "networks.csv:2, /16, by host.ip")]:
+        done = explain(*words)
+        assert done.returncode == 0 and line in done.stdout, f"{words}: {done.stdout}{done.stderr}"
+    assert "networks.csv:5: the same network as in line 4 with another place: neither counts" in explain("10.3.2.3").stderr
+    assert explain("10.3.2.3").stdout.endswith("what a profile gets\n  nothing\n")
     assert run(binary, "explain", "10.1.2.3").returncode == 2
     assert run(binary, "what").returncode == 2
