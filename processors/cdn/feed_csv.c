@@ -50,8 +50,9 @@ struct column {
 struct csv {
     struct flue_feed *feed;
     struct column columns[CELLS_MAX];
-    size_t column_count;
+    size_t column_count, network; /* which column it is */
     bool header, netbox;
+    bool addresses; /* NetBox's of hosts, as 10.0.0.5/24: not the network that they are in */
 };
 
 /* NetBox writes display names: "Scope type" is scope_type. */
@@ -65,20 +66,29 @@ static struct flue_bytes column_name(struct flue_bytes cell, char out[64])
     return flue_bytes(out, size);
 }
 
-/* "network" (ipfeed) or "prefix" (NetBox) as the first cell of a first line makes it a header. */
+/* "network" (ipfeed), "prefix" or "address" (NetBox) in a first line makes it a header. */
 static bool read_header(struct csv *csv, const struct flue_bytes *cells, size_t count)
 {
     char text[64];
-    struct flue_bytes first = column_name(cells[0], text);
+    bool ipfeed = false;
 
-    if (!flue_bytes_is(first, "network") && !flue_bytes_is(first, "prefix"))
+    for (size_t i = 0; i < count && !ipfeed && !csv->netbox; i++) {
+        struct flue_bytes name = column_name(cells[i], text);
+        ipfeed = flue_bytes_is(name, "network");
+        csv->addresses = flue_bytes_is(name, "address") || flue_bytes_is(name, "ip_address");
+        csv->netbox = csv->addresses || flue_bytes_is(name, "prefix");
+        csv->network = i;
+    }
+    if (!ipfeed && !csv->netbox)
         return false;
-    csv->netbox = flue_bytes_is(first, "prefix");
     csv->header = true;
     csv->column_count = count;
     csv->feed->form = csv->netbox ? "netbox" : "ipfeed";
-    csv->columns[0].role = NETWORK;
-    for (size_t i = 1; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
+        if (i == csv->network) {
+            csv->columns[i].role = NETWORK;
+            continue;
+        }
         struct flue_bytes name = column_name(cells[i], text);
         struct column *column = &csv->columns[i];
         column->role = IGNORED;
@@ -152,7 +162,7 @@ static bool table_line(struct csv *csv, const struct flue_bytes *cells, size_t c
     if (count > csv->column_count)
         flue_feed_warn(csv->feed, line, "%zu cells, but the header has %zu; the rest is ignored",
                        count, csv->column_count);
-    for (size_t i = 1; i < count && i < csv->column_count; i++) {
+    for (size_t i = 0; i < count && i < csv->column_count; i++) {
         const struct column *column = &csv->columns[i];
         if (column->role == VRF) {
             const char *wanted = csv->feed->netbox_vrf ? csv->feed->netbox_vrf : "";
@@ -173,7 +183,10 @@ static bool table_line(struct csv *csv, const struct flue_bytes *cells, size_t c
         for (int i = 0; i < FLUE_PLACE_WRITTEN; i++)
             if (i != FLUE_PLACE_PROVIDER && i != FLUE_PLACE_ASN)
                 flue_feed_retract(&entry, (enum flue_place_attribute)i);
-    return flue_feed_add(csv->feed, &entry, cells[0], line, error);
+    struct flue_bytes network = csv->network < count ? cells[csv->network] : flue_bytes(NULL, 0);
+    size_t slash = csv->addresses ? flue_bytes_find(network, '/') : SIZE_MAX;
+    return flue_feed_add(csv->feed, &entry,
+                         slash == SIZE_MAX ? network : flue_bytes_first(network, slash), line, error);
 }
 
 /* "# ipfeed_version=2; ...": a form that is not known yet must not be guessed at. */

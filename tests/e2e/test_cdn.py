@@ -2,6 +2,8 @@
 and damaged under it; the commands `cdn explain` and `cdn import`."""
 import os
 import random
+import re
+import shlex
 import subprocess
 
 import mmdb_writer
@@ -253,3 +255,19 @@ service: {{pipelines: {{profiles: {{receivers: [otlp], processors: [cdn], export
     assert explain("10.3.2.3").stdout.endswith("what a profile gets\n  nothing\n")
     assert run(binary, "explain", "10.1.2.3").returncode == 2
     assert run(binary, "what").returncode == 2
+
+
+def test_the_documentation_says_what_happens(binary, tmp_path, monkeypatch):
+    text = (ROOT / "docs/cdn.md").read_text()
+    blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.S)
+    for kind, name in (("csv", "networks.csv"), ("yaml", "flue.yaml"), ("json", "fastly.json")):
+        (content,) = [block for of, block in blocks if of == kind]
+        (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    assert subprocess.run([binary, "validate", "--config", "flue.yaml"], timeout=60).returncode == 0
+    sessions = [s for kind, block in blocks if kind == "console" for s in re.split(r"^\$ flue cdn ", block, flags=re.M) if s]
+    assert len(sessions) == 4
+    for session in sessions:
+        command, _, output = session.partition("\n")
+        done = run(binary, *shlex.split(command))
+        assert (done.returncode, done.stdout) == (0, output), done.stderr

@@ -129,6 +129,13 @@ static void netbox(void **state)
     assert_string_equal(READ(text, "netbox"), "10.1.0.0/16 cdn.site=ams3\n");
     assert_string_equal(read_text(text, sizeof text - 1, "lab", 10, "netbox"),
                         "10.1.0.0/16 cdn.site=fra1\n");
+    /* an export of its own begins with what it likes, and lists hosts in their networks */
+    assert_string_equal(READ("ID,Prefix,VRF,Site\n7,10.2.0.0/16,,ams3\n8\n", "netbox"),
+                        "10.2.0.0/16 cdn.site=ams3\n");
+    assert_string_equal(READ("IP Address,VRF,Status,DNS Name,cdn_pop\n10.1.0.5/24,,active,x,AMS\n"
+                             "2001:db8::5/64,,active,y,FRA\n",
+                             "netbox"),
+                        "10.1.0.5/32 cdn.pop=AMS\n2001:db8::5/128 cdn.pop=FRA\n");
 }
 
 static void clouds(void **state)
