@@ -101,6 +101,8 @@ struct flue_component {
     int64_t timeout_def; /* ns; 0: 5 s */
 
     void (*check)(const void *config, struct flue_check *check); /* may be NULL */
+    /* What only shows when it is known which signals' pipelines name it: warnings. May be NULL. */
+    void (*check_signals)(const void *config, unsigned signals, struct flue_check *check);
     enum flue_code (*create)(const struct flue_create *create, void **instance,
                              struct flue_error *error);
     enum flue_code (*start)(void *instance, struct flue_error *error); /* may be NULL */

@@ -115,6 +115,21 @@ enum flue_code flue_client_grpc_headers(const struct flue_client_grpc_config *co
     return flue_client_headers(&config->headers, own, own_count, arena, out, count, error);
 }
 
+struct flue_bytes flue_client_grpc_export(enum flue_signal signal)
+{
+#define OTLP "/opentelemetry.proto.collector."
+    switch (signal) {
+    case FLUE_TRACES:
+        return FLUE_BYTES(OTLP "trace.v1.TraceService/Export");
+    case FLUE_METRICS:
+        return FLUE_BYTES(OTLP "metrics.v1.MetricsService/Export");
+    case FLUE_PROFILES:
+        break;
+    }
+    return FLUE_BYTES(OTLP "profiles.v1development.ProfilesService/Export");
+#undef OTLP
+}
+
 void flue_client_grpc_deadline(struct flue_call *call, struct flue_client_grpc_request *request)
 {
     if (!call->deadline_ns)

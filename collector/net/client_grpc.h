@@ -7,6 +7,7 @@
 #ifndef FLUE_NET_CLIENT_GRPC_H
 #define FLUE_NET_CLIENT_GRPC_H
 
+#include "collector/base/payload.h"
 #include "collector/net/client_keys.h"
 
 struct flue_client_keepalive_config {
@@ -39,6 +40,9 @@ struct flue_client_config flue_client_grpc_settings(const struct flue_client_grp
 enum flue_code flue_client_grpc_headers(const struct flue_client_grpc_config *config,
                                         struct flue_arena *arena, const struct flue_header **out,
                                         size_t *count, struct flue_error *error);
+
+/* The path of OTLP's Export of a signal (OTLP specification 1.11). */
+struct flue_bytes flue_client_grpc_export(enum flue_signal signal);
 
 /* Headers of one call: those of every call, and grpc-timeout. */
 struct flue_client_grpc_request {

@@ -35,7 +35,7 @@ struct flue_client_message {
 struct flue_client_sender {
     const char *id; /* the exporter's, for the log */
     struct flue_loops *loops;
-    struct flue_bytes path;
+    struct flue_bytes path; /* unless `request` gives the call one */
     const struct flue_header *headers;
     size_t header_count;
     enum flue_coding coding;

@@ -217,6 +217,17 @@ static void warn_apart(struct flue_configuration *c)
     }
 }
 
+static void check_signals(struct flue_configuration *c)
+{
+    for (size_t i = 0; i < c->part_count; i++) {
+        const struct flue_part *part = &c->parts[i];
+        if (!part->in_use || !part->config || !part->component->check_signals)
+            continue;
+        flue_check_enter(&c->check, part->node, part->path, part->at);
+        part->component->check_signals(part->config, part->signals, &c->check);
+    }
+}
+
 void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node *service)
 {
     struct flue_position at = service ? service->position : c->root->position;
@@ -253,4 +264,6 @@ void flue_configuration_pipelines(struct flue_configuration *c, struct flue_node
     check_connectors(c);
     warn_unused(c);
     warn_apart(c);
+    if (c->check.mistakes == 0) /* it reads what was bound */
+        check_signals(c);
 }

@@ -14,7 +14,6 @@
 #define ARENA_MOST  ((size_t)256 << 20) /* lists of slices, and samples that were cut */
 #define ANSWER_MOST ((size_t)32 << 20)
 #define MOVES_MOST  8 /* of a part within one attempt */
-#define EXPORT      "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export"
 
 enum state {
     TO_SEND,
@@ -48,7 +47,7 @@ struct flue_balance_item {
     struct flue_arena arena;
     struct flue_block *flat; /* the request in one piece, where it is not already */
     struct flue_slices whole; /* the request */
-    uint64_t samples;         /* in it; 0: not counted yet */
+    uint64_t samples;         /* or spans in it; 0: not counted yet */
     struct part *parts;
     unsigned open;
     bool running, waiting, cancelled;
@@ -135,9 +134,10 @@ static struct flue_counts share(const struct flue_counts *of, double part, doubl
 static struct flue_counts share_of(const struct part *part)
 {
     struct flue_balance_item *item = part->item;
+    enum flue_signal signal = item->payload->signal;
     if (!item->samples)
-        item->samples = flue_balance_samples(&item->whole);
-    return share(&item->send->batch->counts, (double)flue_balance_samples(&part->raw),
+        item->samples = flue_balance_samples(&item->whole, signal);
+    return share(&item->send->batch->counts, (double)flue_balance_samples(&part->raw, signal),
                  (double)item->samples);
 }
 
@@ -313,7 +313,7 @@ static void call_out(struct part *part)
     part->call = (struct flue_call){
         .client = part->client->client,
         .method = FLUE_BYTES("POST"),
-        .path = FLUE_BYTES(EXPORT),
+        .path = flue_client_grpc_export(item->payload->signal),
         .headers = balancer->headers,
         .header_count = balancer->header_count,
         .body = &part->body.slices,
@@ -408,6 +408,7 @@ static enum flue_code place(struct part *part, struct choice *choice, struct flu
         (atomic_load(&part->node->lost_until_ns) <= choice->now ||
          !flue_balance_other(choice->list, part->node, choice->now)))
         return FLUE_OK;
+    rule.signal = item->payload->signal;
     rule.tenant = item->send->batch->origin ? item->send->batch->origin->tenant
                                             : flue_bytes(NULL, 0);
     if (!flatten(part, &request))
@@ -450,8 +451,8 @@ static bool too_large(struct flue_balance_item *item)
     struct flue_verdict verdict = {
         .kind = FLUE_SPLIT, .split_max = limit, .split_by_bytes = true};
     flue_fail(&verdict.error, FLUE_TOO_LARGE,
-              "%zu bytes of profiles for \"%s\" are a request over max_request_size %llu",
-              large->raw.total, large->node->endpoint, (unsigned long long)limit);
+              "%zu bytes for \"%s\" are a request over max_request_size %llu", large->raw.total,
+              large->node->endpoint, (unsigned long long)limit);
     if (item->send->batch->counts.samples <= 1)
         verdict.kind = FLUE_DROP;
     flue_send_done(item->send, &verdict);

@@ -104,8 +104,9 @@ static const struct flue_field resolver_fields[] = {
     FLUE_FIELDS_END};
 static const struct flue_field balance_fields[] = {
     FLUE_ENUM(struct balance_config, routing_key, .choices = routing_keys, .def = "service",
-              .help = "what goes to one node: all of a service.name, of a trace, of equal "
-                      "resources, of equal routing_attributes, of a tenant (X-Scope-OrgID)"),
+              .help = "what goes to one node: all profiles and spans of a service.name, of a trace, "
+                      "of equal resources, of equal routing_attributes, of a tenant "
+                      "(X-Scope-OrgID)"),
     FLUE_STRINGS(struct balance_config, routing_attributes,
                  .help = "of the resource, with routing_key: attributes"),
     FLUE_BLOCK(struct balance_config, protocol, struct protocols_config, protocols_fields,
@@ -157,8 +158,8 @@ static void check(const void *bound, struct flue_check *check)
     const struct resolver_config *resolver = &config->resolver;
     if (config->routing_key == METRIC || config->routing_key == STREAM)
         flue_check_fail(check, "routing_key",
-                        "%s is a key of metrics: profiles have service, traceID, resource, "
-                        "attributes and tenant",
+                        "%s is a key of metrics: profiles and traces have service, traceID, "
+                        "resource, attributes and tenant",
                         routing_keys[config->routing_key]);
     if (config->routing_key == ATTRIBUTES && config->routing_attributes.count == 0)
         flue_check_fail(check, "routing_attributes",
@@ -182,6 +183,19 @@ static void check(const void *bound, struct flue_check *check)
         check_static(resolver->static_, check);
     if (resolver->dns)
         check_dns(resolver->dns, check);
+}
+
+/* Those of a service are to meet in one place, where span_links marks the spans that have a
+ * profile. */
+static void check_signals(const void *bound, unsigned signals, struct flue_check *check)
+{
+    const struct balance_config *config = bound;
+    int key = config->routing_key;
+    if (signals == (FLUE_PROFILES | FLUE_TRACES) && key != SERVICE && key != TENANT)
+        flue_check_warn(check, "routing_key",
+                        "by %s a service's traces and profiles may reach different nodes, where "
+                        "span_links finds no profile of a span: service brings both to the same",
+                        routing_keys[key]);
 }
 
 /* ---- clients -------------------------------------------------------------------------------- */
@@ -407,13 +421,14 @@ const struct flue_component flue_exporter_loadbalancing = {
     .kind = FLUE_EXPORTER,
     .name = "loadbalancing",
     .alias = "load_balancing",
-    .signals = FLUE_PROFILES,
+    .signals = FLUE_PROFILES | FLUE_TRACES,
     .stability = FLUE_BETA,
     .summary = "sends each service, trace or tenant to its own node of the next tier",
     .config_size = sizeof(struct balance_config),
     .fields = balance_fields,
     .timeout_def = INT64_C(5000000000),
     .check = check,
+    .check_signals = check_signals,
     .create = create,
     .start = start,
     .send = balance_send,

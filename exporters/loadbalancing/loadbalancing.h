@@ -36,7 +36,7 @@ struct flue_balance_place { /* what a loop has */
 struct flue_balancer {
     const char *id;
     struct flue_loops *loops;
-    struct flue_balance_rule rule; /* but for the tenant, which is the item's */
+    struct flue_balance_rule rule; /* but for signal and tenant, which are the item's */
     struct flue_client_config client;
     const struct flue_header *headers;
     size_t header_count;

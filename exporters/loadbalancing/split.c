@@ -4,16 +4,23 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "proto/wire/reader.h"
+#include "proto/wire/writer.h"
 
 enum { RESOURCES = 1, DICTIONARY = 2 };                          /* of the request */
-enum { RESOURCE = 1, SCOPES = 2 };                               /* of ResourceProfiles */
-enum { PROFILES = 2 };                                           /* of ScopeProfiles */
-enum { SAMPLES = 2 };                                            /* of Profile */
+enum { RESOURCE = 1 };                                           /* of ResourceProfiles, -Spans */
 enum { LINK_INDEX = 3 };                                         /* of Sample */
 enum { LINK_TABLE = 4 };                                         /* of the dictionary */
-enum { TRACE_ID = 1 };                                           /* of Link */
+enum { TRACE_ID = 1 };                                           /* of Link and of Span */
 enum { ATTRIBUTES = 1, KEY = 1, VALUE = 2, STRING_VALUE = 1 };   /* of Resource, KeyValue, AnyValue */
+
+/* The field that goes one level deeper has the same number everywhere: scopes of ResourceProfiles
+ * and ResourceSpans, profiles or spans of their scopes, samples of a Profile. At the last level are
+ * the samples or spans themselves, which are not cut. */
+enum { DEEPER = 2 };
+static unsigned last_level(enum flue_signal signal)
+{
+    return signal == FLUE_TRACES ? 1 : 2;
+}
 
 struct splitting {
     const struct flue_balance_rule *rule;
@@ -25,6 +32,7 @@ struct splitting {
     struct flue_balance_part *parts;
     size_t part_count;
     /* TRACE */
+    unsigned last;
     struct flue_bytes *traces; /* of the link table */
     size_t trace_count, trace_room;
 };
@@ -165,56 +173,48 @@ static bool read_links(struct splitting *s, struct flue_bytes request)
     return true;
 }
 
-/* The node of a sample; `home` without a trace. */
+/* The trace of a sample or span; empty: none. */
+static struct flue_bytes trace_of(const struct splitting *s, struct flue_bytes message)
+{
+    bool span = s->rule->signal == FLUE_TRACES;
+    struct flue_reader reader = flue_reader(message);
+    struct flue_field_value field;
+    struct flue_bytes trace = flue_bytes(NULL, 0);
+    uint64_t link = 0;
+    while (flue_read_field(&reader, &field)) {
+        if (span && field.number == TRACE_ID && field.type == FLUE_LEN)
+            trace = field.bytes;
+        else if (!span && field.number == LINK_INDEX)
+            link = field.varint;
+    }
+    return link && link < s->trace_count ? s->traces[link] : trace;
+}
+
+/* The node of a sample or span; `home` without a trace. */
 static unsigned node_of_sample(const struct splitting *s, struct flue_bytes sample, unsigned home)
 {
     static const uint8_t none[16];
-    struct flue_reader reader = flue_reader(sample);
-    struct flue_field_value field;
-    uint64_t link = 0;
-    while (flue_read_field(&reader, &field))
-        if (field.number == LINK_INDEX)
-            link = field.varint;
-    if (link == 0 || link >= s->trace_count || s->traces[link].size != sizeof none ||
-        memcmp(s->traces[link].data, none, sizeof none) == 0)
+    struct flue_bytes trace = trace_of(s, sample);
+    if (trace.size != sizeof none || memcmp(trace.data, none, sizeof none) == 0)
         return home;
-    return s->pick(s->arg, flue_balance_hash(s->traces[link]));
+    return s->pick(s->arg, flue_balance_hash(trace));
 }
-
-static size_t varint_size(uint64_t value)
-{
-    size_t size = 1;
-    while (value >>= 7)
-        size++;
-    return size;
-}
-
-static uint8_t *write_varint(uint8_t *at, uint64_t value)
-{
-    for (; value >= 0x80; value >>= 7)
-        *at++ = (uint8_t)(value | 0x80);
-    *at++ = (uint8_t)value;
-    return at;
-}
-
-/* The field that goes one level deeper, of ResourceProfiles, ScopeProfiles, Profile. */
-static const uint32_t deeper[] = {SCOPES, PROFILES, SAMPLES};
 
 /* A Profile without samples, or what holds nothing else. */
-static bool is_empty(struct flue_bytes message, unsigned level)
+static bool is_empty(const struct splitting *s, struct flue_bytes message, unsigned level)
 {
     struct flue_reader reader = flue_reader(message);
     struct flue_field_value field;
     while (flue_read_field(&reader, &field))
-        if (field.number == deeper[level] && field.type == FLUE_LEN &&
-            (level == 2 || !is_empty(field.bytes, level + 1)))
+        if (field.number == DEEPER && field.type == FLUE_LEN &&
+            (level == s->last || !is_empty(s, field.bytes, level + 1)))
             return false;
     return true;
 }
 
-/* What of a message belongs to `node`, level by level (ResourceProfiles, ScopeProfiles, Profile):
- * fields other than the one that goes deeper stay as they are; a deeper one that has nothing for the
- * node is left out. What has no samples at all stays with its resource's node. `out` NULL: only the size. *samples: how many of them. */
+/* What of a message belongs to `node`, level by level: fields other than the one that goes deeper
+ * stay as they are; a deeper one that has nothing for the node is left out. What has no samples at
+ * all stays with its resource's node. `out` NULL: only the size. *samples: how many of them. */
 static size_t filter(const struct splitting *s, struct flue_bytes message, unsigned level,
                      unsigned node, unsigned home, uint8_t *out, uint64_t *samples)
 {
@@ -223,15 +223,14 @@ static size_t filter(const struct splitting *s, struct flue_bytes message, unsig
     size_t total = 0;
     while (flue_read_field(&reader, &field)) {
         struct flue_bytes whole = whole_field(&reader, &field);
-        if (field.number == deeper[level] && field.type == FLUE_LEN && level < 2) {
+        if (field.number == DEEPER && field.type == FLUE_LEN && level < s->last) {
             uint64_t within = 0;
             size_t size = filter(s, field.bytes, level + 1, node, home, NULL, &within);
-            size_t head = 1 + varint_size(size);
-            if (within == 0 && !(node == home && is_empty(field.bytes, level + 1)))
+            size_t head = flue_len_field_size(DEEPER, size) - size;
+            if (within == 0 && !(node == home && is_empty(s, field.bytes, level + 1)))
                 continue;
             if (out) {
-                out[total] = (uint8_t)(field.number << 3 | FLUE_LEN);
-                (void)write_varint(out + total + 1, size);
+                (void)flue_write_len_head(out + total, DEEPER, size);
                 (void)filter(s, field.bytes, level + 1, node, home, out + total + head, &within);
             } else {
                 *samples += within;
@@ -239,7 +238,7 @@ static size_t filter(const struct splitting *s, struct flue_bytes message, unsig
             total += head + size;
             continue;
         }
-        if (field.number == deeper[level] && field.type == FLUE_LEN) {
+        if (field.number == DEEPER && field.type == FLUE_LEN) {
             if (node_of_sample(s, field.bytes, home) != node)
                 continue;
             *samples += 1;
@@ -259,10 +258,10 @@ static void nodes_of(const struct splitting *s, struct flue_bytes message, unsig
     struct flue_field_value field;
     bool any = false;
     while (flue_read_field(&reader, &field)) {
-        if (field.number != deeper[level] || field.type != FLUE_LEN)
+        if (field.number != DEEPER || field.type != FLUE_LEN)
             continue;
         any = true;
-        if (level < 2)
+        if (level < s->last)
             nodes_of(s, field.bytes, level + 1, home, used);
         else
             used[node_of_sample(s, field.bytes, home)] = true;
@@ -293,12 +292,11 @@ static enum flue_code cut(struct splitting *s, struct flue_bytes whole,
             continue;
         struct flue_balance_part *part = part_of(s, node);
         size_t size = filter(s, resource_profiles, 0, node, home, NULL, &samples);
-        size_t head = 1 + varint_size(size);
+        size_t head = flue_len_field_size(RESOURCES, size) - size;
         uint8_t *room = flue_arena_alloc(s->arena, head + size);
         if (!room)
             return flue_fail(error, FLUE_NO_MEMORY, "no memory to split a request");
-        room[0] = RESOURCES << 3 | FLUE_LEN;
-        (void)write_varint(room + 1, size);
+        (void)flue_write_len_head(room, RESOURCES, size);
         (void)filter(s, resource_profiles, 0, node, home, room + head, &again);
         if (!flue_slices_add(&part->body, s->arena, flue_bytes(room, head + size)))
             return flue_fail(error, FLUE_NO_MEMORY, "no memory to split a request");
@@ -306,19 +304,19 @@ static enum flue_code cut(struct splitting *s, struct flue_bytes whole,
     return FLUE_OK;
 }
 
-static uint64_t count(struct flue_bytes message, unsigned level)
+static uint64_t count(struct flue_bytes message, unsigned level, unsigned last)
 {
     struct flue_reader reader = flue_reader(message);
     struct flue_field_value field;
     uint64_t samples = 0;
     while (flue_read_field(&reader, &field))
-        if (field.number == deeper[level] && field.type == FLUE_LEN)
-            samples += level == 2 ? 1 : count(field.bytes, level + 1);
+        if (field.number == DEEPER && field.type == FLUE_LEN)
+            samples += level == last ? 1 : count(field.bytes, level + 1, last);
     return samples;
 }
 
 /* A slice is one or more whole fields. */
-uint64_t flue_balance_samples(const struct flue_slices *request)
+uint64_t flue_balance_samples(const struct flue_slices *request, enum flue_signal signal)
 {
     uint64_t samples = 0;
     for (size_t i = 0; i < request->count; i++) {
@@ -326,7 +324,7 @@ uint64_t flue_balance_samples(const struct flue_slices *request)
         struct flue_field_value field;
         while (flue_read_field(&reader, &field))
             if (field.number == RESOURCES && field.type == FLUE_LEN)
-                samples += count(field.bytes, 0);
+                samples += count(field.bytes, 0, last_level(signal));
     }
     return samples;
 }
@@ -358,8 +356,12 @@ enum flue_code flue_balance_split(struct flue_bytes request, const struct flue_b
                                   struct flue_balance_part **parts, size_t *part_count,
                                   struct flue_error *error)
 {
-    struct splitting s = {
-        .rule = rule, .node_count = node_count, .pick = pick, .arg = arg, .arena = arena};
+    struct splitting s = {.rule = rule,
+                          .node_count = node_count,
+                          .pick = pick,
+                          .arg = arg,
+                          .arena = arena,
+                          .last = last_level(rule->signal)};
     struct flue_reader reader = flue_reader(request);
     struct flue_field_value field;
     enum flue_code code = FLUE_OK;
@@ -367,7 +369,8 @@ enum flue_code flue_balance_split(struct flue_bytes request, const struct flue_b
     s.parts = flue_arena_zalloc(arena, node_count, sizeof *s.parts);
     bool *used = flue_arena_zalloc(arena, node_count, sizeof *used);
     if (!s.by_node || !s.parts || !used ||
-        (rule->by == FLUE_BALANCE_TRACE && !read_links(&s, request)))
+        (rule->by == FLUE_BALANCE_TRACE && rule->signal != FLUE_TRACES &&
+         !read_links(&s, request)))
         return flue_fail(error, FLUE_NO_MEMORY, "no memory to split a request");
     while (!code && flue_read_field(&reader, &field)) {
         if (field.number != RESOURCES || field.type != FLUE_LEN)

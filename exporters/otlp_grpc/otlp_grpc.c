@@ -86,11 +86,7 @@ static enum flue_code answered(struct flue_client_item *item, struct flue_verdic
 
 static void request(struct flue_client_item *item)
 {
-    if (item->payload->signal == FLUE_TRACES)
-        item->call.path = FLUE_BYTES("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
-    else if (item->payload->signal == FLUE_METRICS)
-        item->call.path =
-            FLUE_BYTES("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export");
+    item->call.path = flue_client_grpc_export(item->payload->signal);
     flue_client_grpc_deadline(&item->call, &((struct otlp_item *)(void *)item)->request);
 }
 
@@ -107,8 +103,6 @@ static enum flue_code otlp_grpc_create(const struct flue_create *create, void **
     self->sender = (struct flue_client_sender){
         .id = create->id,
         .loops = create->loops,
-        .path = FLUE_BYTES("/opentelemetry.proto.collector.profiles.v1development."
-                           "ProfilesService/Export"),
         .coding = flue_client_grpc_coding(&config->client),
         .level = flue_client_grpc_level(&config->client),
         .grpc = true,
