@@ -326,7 +326,8 @@ static void work(struct flue_job *base)
             flue_folder_write(&job->plan, job->file->config->path, job->file->directory_mode,
                               &job->error);
     } else if (job->file->groups)
-        flue_groups_write(job->file->groups, job->otlp, write_part, job->file, &job->error);
+        flue_groups_write(job->file->groups, job->otlp, job->send->state, write_part, job->file,
+                          &job->error);
     else
         write_message(job->file, job->file->stream, job->message, &job->error);
 }
@@ -362,7 +363,12 @@ static void file_send(void *instance, struct flue_send *send)
     struct file_job *job = calloc(1, sizeof *job);
     struct flue_error error = {0};
 
-    if (!job) {
+    if (file->groups && !send->state) { /* how many are written, over all attempts */
+        send->state = calloc(1, sizeof(uint32_t));
+        send->free_state = free;
+    }
+    if (!job || (file->groups && !send->state)) {
+        free(job);
         flue_fail(&error, FLUE_NO_MEMORY, "no memory to write a batch");
         flue_send_fail(send, &error);
         return;

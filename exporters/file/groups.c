@@ -224,6 +224,7 @@ write_group(struct flue_groups *groups, struct flue_bytes name, const struct flu
 }
 
 enum flue_code flue_groups_write(struct flue_groups *groups, const struct flue_payload *payload,
+                                 uint32_t *done,
                                  enum flue_code (*write)(void *arg, struct flue_stream *stream,
                                                          const struct flue_payload *part,
                                                          struct flue_error *error),
@@ -236,16 +237,17 @@ enum flue_code flue_groups_write(struct flue_groups *groups, const struct flue_p
     if (!find_groups(groups, payload, &cut))
         code = flue_fail(error, FLUE_NO_MEMORY, "no memory to group %zu resources",
                          payload->ops->resource_count(payload));
-    for (uint32_t group = 0; !code && group < cut.count; group++) {
+    while (!code && *done < cut.count) {
         struct flue_payload *part = NULL;
         if (cut.count == 1) {
             code = write_group(groups, cut.names[0], payload, write, arg, error);
-            break;
+        } else {
+            code = part_of(payload, &cut, *done, &part, error);
+            if (!code && part)
+                code = write_group(groups, cut.names[*done], part, write, arg, error);
+            flue_payload_unref(part);
         }
-        code = part_of(payload, &cut, group, &part, error);
-        if (!code && part)
-            code = write_group(groups, cut.names[group], part, write, arg, error);
-        flue_payload_unref(part);
+        *done += code == FLUE_OK;
     }
     flue_arena_destroy(&cut.arena);
     return code;

@@ -22,8 +22,10 @@ struct flue_groups *flue_groups_new(const char *path, const char *attribute, siz
 void flue_groups_destroy(struct flue_groups *groups); /* NULL is fine */
 
 /* Cuts an OTLP payload by the attribute and gives each part to `write`, with the stream of its
- * group; the first failure ends it. */
+ * group; the first failure ends it. *done counts the groups that are written: of a payload that
+ * comes again, with the count it was left with, they are not written twice. */
 enum flue_code flue_groups_write(struct flue_groups *groups, const struct flue_payload *payload,
+                                 uint32_t *done,
                                  enum flue_code (*write)(void *arg, struct flue_stream *stream,
                                                          const struct flue_payload *part,
                                                          struct flue_error *error),
