@@ -7,6 +7,11 @@
 #define SECOND      INT64_C(1000000000)
 #define MAX_ENTRIES 255
 
+_Static_assert(FLUE_KUBE_MAX_CONTAINERS - 1 <= INT8_MAX, "an entry's container is one byte");
+_Static_assert(sizeof(struct flue_kube_record) + MAX_ENTRIES * sizeof(struct flue_kube_entry) <=
+                   UINT16_MAX,
+               "an entry's way to its record is two bytes");
+
 /* What goes into the record's text, with the keys among it. */
 struct draft {
     struct flue_kube_store *store;
@@ -45,7 +50,7 @@ static void add_key(struct draft *draft, unsigned type, uint16_t at, size_t size
                                       .key = at,
                                       .key_size = (uint8_t)size,
                                       .type = (uint8_t)type,
-                                      .container = (int16_t)container};
+                                      .container = (int8_t)container};
     atomic_init(&entry->ended_ns, ended);
 }
 
@@ -54,6 +59,13 @@ static struct flue_kube_string *intern(struct draft *draft, struct flue_bytes te
     if (text.size > 65535)
         text.size = 65535;
     return flue_kube_string_get(&draft->store->strings, text, &draft->starved);
+}
+
+/* Any number can come over the wire; the store reckons with sums of two. */
+static int64_t nanoseconds(int64_t seconds)
+{
+    const int64_t most = INT64_MAX / 4 / SECOND;
+    return (seconds < 0 ? 0 : seconds > most ? most : seconds) * SECOND;
 }
 
 /* Succeeded and Failed pods keep their address in the API while another has it. They made their
@@ -68,7 +80,7 @@ static int64_t end_of(const struct flue_kube_object *object, bool *finished)
     for (unsigned i = 0; i < object->container_count; i++)
         if (object->containers[i].finished_s > last)
             last = object->containers[i].finished_s;
-    return last ? (last + 1) * SECOND : (int64_t)flue_wall_ns();
+    return last ? nanoseconds(last) + SECOND : (int64_t)flue_wall_ns();
 }
 
 static void add_pod(struct draft *draft, const struct flue_kube_object *object,
@@ -77,15 +89,14 @@ static void add_pod(struct draft *draft, const struct flue_kube_object *object,
     int64_t ended = end_of(object, &head->finished);
     uint8_t address[16];
 
-    head->start_ns = (object->start_s ? object->start_s : object->created_s) * SECOND;
-    head->ending_ns =
-        object->deletion_s ? (object->deletion_s - object->deletion_grace_s) * SECOND : INT64_MAX;
+    head->start_ns = nanoseconds(object->start_s ? object->start_s : object->created_s);
+    head->ending_ns = INT64_MAX;
+    if (object->deletion_s)
+        head->ending_ns = nanoseconds(object->deletion_s) - nanoseconds(object->deletion_grace_s);
     add_key(draft, FLUE_KUBE_BY_UID, head->uid, head->uid_size, -1, INT64_MAX);
+    /* Of a static pod the API has the mirror, which only its kubelet may make. */
     struct flue_bytes hash = flue_kube_pair_find(object->annotations, object->annotation_count,
                                                  "kubernetes.io/config.mirror");
-    if (!hash.size)
-        hash = flue_kube_pair_find(object->annotations, object->annotation_count,
-                                   "kubernetes.io/config.hash");
     if (hash.size == 32)
         add_key(draft, FLUE_KUBE_BY_UID, add_text(draft, hash), hash.size, -1, INT64_MAX);
     for (unsigned i = 0; !object->host_network && i < object->address_count; i++) {
@@ -189,7 +200,7 @@ struct flue_kube_record *flue_kube_record_make(struct flue_kube_store *store,
     record->text = memory + at_text;
     memcpy(record->entries, draft->entries, draft->count * sizeof *record->entries);
     for (unsigned i = 0; i < draft->count; i++)
-        record->entries[i].record = (uint32_t)((char *)&record->entries[i] - memory);
+        record->entries[i].record = (uint16_t)((char *)&record->entries[i] - memory);
     if (head.container_count)
         memcpy(record->containers, containers, head.container_count * sizeof *containers);
     memcpy(record->text, draft->text, draft->used);

@@ -23,6 +23,7 @@ struct flue_kube_store {
     struct flue_kube_extract extract;
     struct draft *draft; /* record.c's */
     _Atomic uint64_t current_ns;
+    _Atomic bool asked;
     _Atomic uint32_t generations[FLUE_KUBE_GENERATIONS];
     struct flue_kube_store_stats stats;
 };

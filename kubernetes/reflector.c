@@ -153,6 +153,7 @@ size_t flue_kube_reflector_write(char *data, size_t size, size_t count, void *ar
     if (!r->begun)
         begin_body(r);
     r->last_data_ns = flue_monotonic_ns();
+    r->watcher->news |= r->spec.kind == FLUE_KUBE_POD;
     if (r->status != 200) {
         size_t room = sizeof r->refusal - r->refusal_size;
         size_t take = piece.size < room ? piece.size : room;

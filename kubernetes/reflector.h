@@ -54,6 +54,8 @@ struct flue_kube_reflector {
 /* request.c: puts together and begins the request of `step`. */
 enum flue_code flue_kube_request_begin(struct flue_kube_reflector *reflector, CURLM *multi,
                                        struct flue_error *error);
+/* Asks the server for next to nothing: whatever it answers, it is there. */
+enum flue_code flue_kube_probe_begin(struct flue_kube_watcher *watcher, struct flue_error *error);
 /* "apps" of a kind, "" for the core group. */
 const char *flue_kube_group(enum flue_kube_kind kind);
 
@@ -74,6 +76,16 @@ struct flue_kube_watcher {
     struct flue_metrics *metrics;
     uv_thread_t thread;
     bool started;
+    /* What was read last had come after this moment (wall clock); and up to when everything is
+     * known: the last of these moments, or of a probe that was answered. */
+    uint64_t drained_ns, heard_ns;
+    bool news; /* read since drained_ns */
+    CURL *probe;
+    struct curl_slist *probe_connect_to;
+    bool probing;
+    uint64_t probe_ns, probe_sent_ns; /* monotonic, wall clock */
+    uint64_t asked_ns;                /* monotonic: by a reader */
+    struct flue_metric *probes;
     _Atomic bool stop;
     _Atomic uint32_t pending; /* kinds neither listed nor refused */
 };

@@ -57,11 +57,8 @@ static void add_query(struct flue_kube_reflector *r, struct flue_buffer *url, co
     curl_free(escaped);
 }
 
-static void add_target(struct flue_kube_reflector *r, struct flue_buffer *url)
+static void add_server(const struct flue_kube_access *access, struct flue_buffer *url)
 {
-    enum flue_kube_kind kind = r->spec.kind;
-    const struct flue_kube_access *access = r->watcher->access;
-
     if (access->server_name) { /* the name goes into the URL, the address into connect_to */
         const char *host = strstr(access->server, "://") + 3;
         const char *end = host + strcspn(host, "/");
@@ -75,6 +72,13 @@ static void add_target(struct flue_kube_reflector *r, struct flue_buffer *url)
     } else {
         flue_buffer_text(url, access->server);
     }
+}
+
+static void add_target(struct flue_kube_reflector *r, struct flue_buffer *url)
+{
+    enum flue_kube_kind kind = r->spec.kind;
+
+    add_server(r->watcher->access, url);
     flue_buffer_text(url, kinds[kind].root);
     if (r->spec.namespace && kind != FLUE_KUBE_NODE && kind != FLUE_KUBE_NAMESPACE) {
         char *escaped = curl_easy_escape(r->easy, r->spec.namespace, 0);
@@ -171,11 +175,8 @@ static void set_blob(CURL *easy, CURLoption option, const void *data, size_t siz
     curl_easy_setopt(easy, option, &blob);
 }
 
-static void set_trust(struct flue_kube_reflector *r)
+static void set_trust(const struct flue_kube_access *access, CURL *easy)
 {
-    const struct flue_kube_access *access = r->watcher->access;
-    CURL *easy = r->easy;
-
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, access->insecure_skip_verify ? 0L : 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, access->insecure_skip_verify ? 0L : 2L);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -200,16 +201,34 @@ static void set_trust(struct flue_kube_reflector *r)
         curl_easy_setopt(easy, CURLOPT_SSLKEY, access->key_file);
 }
 
-static bool set_connect_to(struct flue_kube_reflector *r)
+static bool make_connect_to(const struct flue_kube_access *access, struct curl_slist **list)
 {
-    const char *host = strstr(r->watcher->access->server, "://") + 3;
+    const char *host = strstr(access->server, "://") + 3;
     char line[512];
 
-    if (!r->watcher->access->server_name || r->connect_to)
+    if (!access->server_name || *list)
         return true;
     snprintf(line, sizeof line, "::%.*s", (int)strcspn(host, "/"), host);
-    r->connect_to = curl_slist_append(NULL, line);
-    return r->connect_to != NULL;
+    *list = curl_slist_append(NULL, line);
+    return *list != NULL;
+}
+
+/* What all requests have in common. */
+static void set_transport(const struct flue_kube_access *access, CURL *easy, const char *url,
+                          struct curl_slist *connect_to)
+{
+    curl_easy_setopt(easy, CURLOPT_URL, url);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "flue/" FLUE_VERSION);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
+    if (connect_to)
+        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, connect_to);
+    if (access->proxy_url)
+        curl_easy_setopt(easy, CURLOPT_PROXY, access->proxy_url);
+    set_trust(access, easy);
 }
 
 enum flue_code flue_kube_request_begin(struct flue_kube_reflector *r, CURLM *multi,
@@ -224,33 +243,22 @@ enum flue_code flue_kube_request_begin(struct flue_kube_reflector *r, CURLM *mul
     flue_buffer_init(&url, 32u << 10);
     add_target(r, &url);
     long timeout = add_step(r, &url);
-    if (url.failed || !set_connect_to(r)) {
+    if (url.failed || !make_connect_to(r->watcher->access, &r->connect_to)) {
         flue_buffer_destroy(&url);
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a request");
     }
-    curl_easy_setopt(easy, CURLOPT_URL, url.data);
+    set_transport(r->watcher->access, easy, url.data, r->connect_to);
     flue_buffer_destroy(&url);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, r->headers);
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "flue/" FLUE_VERSION);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_PRIVATE, r);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, flue_kube_reflector_write);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, r);
-    curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT, timeout); /* of a list: none while bytes come */
     if (r->step == FLUE_KUBE_STEP_LIST) {
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, 30L);
     }
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L << 10);
-    if (r->connect_to)
-        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, r->connect_to);
-    if (r->watcher->access->proxy_url)
-        curl_easy_setopt(easy, CURLOPT_PROXY, r->watcher->access->proxy_url);
-    set_trust(r);
 
     r->begun = r->json = r->initial_done = r->broken_stream = false;
     r->status = 0;
@@ -262,5 +270,33 @@ enum flue_code flue_kube_request_begin(struct flue_kube_reflector *r, CURLM *mul
     if (curl_multi_add_handle(multi, easy) != CURLM_OK)
         return flue_fail(error, FLUE_NO_MEMORY, "no memory for a request");
     r->open = true;
+    return FLUE_OK;
+}
+
+static size_t let_go(char *data, size_t size, size_t count, void *arg)
+{
+    return size * count;
+}
+
+/* Everybody may read /version; no token goes with it. Over HTTP/2 it takes the way of the watch. */
+enum flue_code flue_kube_probe_begin(struct flue_kube_watcher *watcher, struct flue_error *error)
+{
+    struct flue_buffer url;
+    CURL *easy = watcher->probe;
+
+    curl_easy_reset(easy);
+    flue_buffer_init(&url, 32u << 10);
+    add_server(watcher->access, &url);
+    flue_buffer_text(&url, "/version");
+    if (url.failed || !make_connect_to(watcher->access, &watcher->probe_connect_to)) {
+        flue_buffer_destroy(&url);
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for a request");
+    }
+    set_transport(watcher->access, easy, url.data, watcher->probe_connect_to);
+    flue_buffer_destroy(&url);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, let_go);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, 10000L);
+    if (curl_multi_add_handle(watcher->multi, easy) != CURLM_OK)
+        return flue_fail(error, FLUE_NO_MEMORY, "no memory for a request");
     return FLUE_OK;
 }

@@ -44,9 +44,16 @@ void flue_kube_store_set_current(struct flue_kube_store *store, uint64_t until_n
     atomic_store(&store->current_ns, until_ns);
 }
 
-uint64_t flue_kube_store_current(const struct flue_kube_store *store)
+uint64_t flue_kube_store_current(struct flue_kube_store *store)
 {
-    return atomic_load(&((struct flue_kube_store *)(uintptr_t)store)->current_ns);
+    if (!atomic_load_explicit(&store->asked, memory_order_relaxed))
+        atomic_store_explicit(&store->asked, true, memory_order_relaxed);
+    return atomic_load(&store->current_ns);
+}
+
+bool flue_kube_store_asked(struct flue_kube_store *store)
+{
+    return atomic_exchange_explicit(&store->asked, false, memory_order_relaxed);
 }
 
 /* ---- lists and keys -------------------------------------------------------------------------- */
@@ -366,42 +373,49 @@ void flue_kube_store_destroy(struct flue_kube_store *store)
 
 /* ---- looking up ------------------------------------------------------------------------------ */
 
-/* A container id or uid is of one pod: where two records have it, one is replacing the other. */
-static const struct flue_kube_entry *find_one(struct flue_kube_store *store, unsigned type,
-                                              struct flue_bytes key)
+static bool lives(const struct flue_kube_entry *entry)
 {
-    struct flue_kube_walk walk = flue_kube_walk(&store->table, type, key);
-    return flue_kube_walk_next(&walk);
-}
-
-/* The latest of those that have this key. */
-static const struct flue_kube_entry *find(struct flue_kube_store *store, unsigned type,
-                                          struct flue_bytes key)
-{
-    struct flue_kube_walk walk = flue_kube_walk(&store->table, type, key);
-    const struct flue_kube_entry *entry, *best = NULL;
-
-    while ((entry = flue_kube_walk_next(&walk)))
-        if (!best || flue_kube_record_of(entry)->serial > flue_kube_record_of(best)->serial)
-            best = entry;
-    return best;
+    return atomic_load(&((struct flue_kube_entry *)(uintptr_t)entry)->ended_ns) == INT64_MAX;
 }
 
 const struct flue_kube_record *flue_kube_find_container(struct flue_kube_store *store,
                                                         struct flue_bytes id, int *container)
 {
-    const struct flue_kube_entry *entry = find_one(store, FLUE_KUBE_BY_CONTAINER, id);
+    /* It is of one pod: where two records have it, one is replacing the other. */
+    struct flue_kube_walk walk = flue_kube_walk(&store->table, FLUE_KUBE_BY_CONTAINER, id);
+    const struct flue_kube_entry *entry = flue_kube_walk_next(&walk);
     if (!entry)
         return NULL;
     *container = entry->container;
     return flue_kube_record_of(entry);
 }
 
+static bool same_pod(const struct flue_kube_record *a, const struct flue_kube_record *b)
+{
+    return flue_bytes_equal(flue_kube_record_text(a, a->uid, a->uid_size),
+                            flue_kube_record_text(b, b->uid, b->uid_size));
+}
+
 const struct flue_kube_record *flue_kube_find_uid(struct flue_kube_store *store,
                                                   struct flue_bytes uid)
 {
-    const struct flue_kube_entry *entry = find_one(store, FLUE_KUBE_BY_UID, uid);
-    return entry ? flue_kube_record_of(entry) : NULL;
+    struct flue_kube_walk walk = flue_kube_walk(&store->table, FLUE_KUBE_BY_UID, uid);
+    const struct flue_kube_entry *entry, *best = NULL;
+
+    while ((entry = flue_kube_walk_next(&walk))) {
+        if (!best) {
+            best = entry;
+            continue;
+        }
+        const struct flue_kube_record *a = flue_kube_record_of(best),
+                                      *b = flue_kube_record_of(entry);
+        bool old = lives(best), new = lives(entry);
+        if (!same_pod(a, b) && old && new)
+            return NULL;
+        if (old == new ? b->serial > a->serial : new)
+            best = entry;
+    }
+    return best ? flue_kube_record_of(best) : NULL;
 }
 
 const struct flue_kube_record *flue_kube_find_object(struct flue_kube_store *store,
@@ -410,19 +424,15 @@ const struct flue_kube_record *flue_kube_find_object(struct flue_kube_store *sto
                                                      struct flue_bytes name)
 {
     char text[FLUE_KUBE_KEY_MAX];
-    const struct flue_kube_entry *entry =
-        find(store, FLUE_KUBE_BY_OBJECT + kind, flue_kube_object_key(namespace, name, text));
-    return entry ? flue_kube_record_of(entry) : NULL;
-}
+    struct flue_kube_walk walk = flue_kube_walk(&store->table, FLUE_KUBE_BY_OBJECT + kind,
+                                                flue_kube_object_key(namespace, name, text));
+    const struct flue_kube_record *best = NULL;
+    const struct flue_kube_entry *entry;
 
-const struct flue_kube_record *flue_kube_find_name(struct flue_kube_store *store,
-                                                   struct flue_bytes namespace,
-                                                   struct flue_bytes name)
-{
-    char text[FLUE_KUBE_KEY_MAX];
-    const struct flue_kube_entry *entry =
-        find(store, FLUE_KUBE_BY_NAME, flue_kube_object_key(namespace, name, text));
-    return entry ? flue_kube_record_of(entry) : NULL;
+    while ((entry = flue_kube_walk_next(&walk)))
+        if (!best || flue_kube_record_of(entry)->serial > best->serial)
+            best = flue_kube_record_of(entry);
+    return best;
 }
 
 unsigned flue_kube_address(struct flue_bytes text, uint8_t out[16])
@@ -445,33 +455,54 @@ unsigned flue_kube_address(struct flue_bytes text, uint8_t out[16])
     return 16;
 }
 
+/* Who had the key over all of [from, until], if nobody else can have had it near that time. */
+static enum flue_kube_owner find_in_time(struct flue_kube_store *store, unsigned type,
+                                         struct flue_bytes key, int64_t from_ns, int64_t until_ns,
+                                         const struct flue_kube_record **out)
+{
+    struct flue_kube_walk walk = flue_kube_walk(&store->table, type, key);
+    const struct flue_kube_record *found = NULL;
+    int64_t apart = store->spec.apart_ns, ended = 0;
+    struct flue_kube_entry *entry;
+
+    while ((entry = flue_kube_walk_next(&walk))) {
+        const struct flue_kube_record *record = flue_kube_record_of(entry);
+        int64_t end = atomic_load(&entry->ended_ns);
+        if (record->start_ns - apart > until_ns || end < from_ns - apart)
+            continue;
+        if (found && !same_pod(found, record))
+            return FLUE_KUBE_DOUBT;
+        /* While a record replaces another of the same pod, both are found. */
+        if (!found || record->serial > found->serial) {
+            found = record;
+            ended = end;
+        }
+    }
+    if (!found || found->start_ns > until_ns || ended < from_ns)
+        return FLUE_KUBE_NOBODY;
+    if (found->start_ns > from_ns || ended < until_ns || found->ending_ns <= from_ns)
+        return FLUE_KUBE_DOUBT;
+    *out = found;
+    return FLUE_KUBE_ONE;
+}
+
 enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store,
                                             struct flue_bytes address, int64_t from_ns,
                                             int64_t until_ns, const struct flue_kube_record **out)
 {
     uint8_t binary[16];
     unsigned size = flue_kube_address(address, binary);
-    struct flue_kube_walk walk =
-        flue_kube_walk(&store->table, FLUE_KUBE_BY_ADDRESS, flue_bytes(binary, size));
-    const struct flue_kube_record *found = NULL;
-    struct flue_kube_entry *entry;
 
-    while (size && (entry = flue_kube_walk_next(&walk))) {
-        const struct flue_kube_record *record = flue_kube_record_of(entry);
-        if (record->start_ns > until_ns || atomic_load(&entry->ended_ns) < from_ns)
-            continue;
-        /* While a record replaces another of the same pod, both are found. */
-        if (found &&
-            !flue_bytes_equal(flue_kube_record_text(found, found->uid, found->uid_size),
-                              flue_kube_record_text(record, record->uid, record->uid_size)))
-            return FLUE_KUBE_DOUBT;
-        if (!found || record->serial > found->serial)
-            found = record;
-    }
-    if (!found)
-        return FLUE_KUBE_NOBODY;
-    if (found->start_ns > from_ns || found->ending_ns <= from_ns)
-        return FLUE_KUBE_DOUBT;
-    *out = found;
-    return FLUE_KUBE_ONE;
+    return size ? find_in_time(store, FLUE_KUBE_BY_ADDRESS, flue_bytes(binary, size), from_ns,
+                               until_ns, out)
+                : FLUE_KUBE_NOBODY;
+}
+
+enum flue_kube_owner flue_kube_find_name(struct flue_kube_store *store, struct flue_bytes namespace,
+                                         struct flue_bytes name, int64_t from_ns, int64_t until_ns,
+                                         const struct flue_kube_record **out)
+{
+    char text[FLUE_KUBE_KEY_MAX];
+    return find_in_time(store, FLUE_KUBE_BY_NAME, flue_kube_object_key(namespace, name, text),
+                        from_ns, until_ns, out);
 }

@@ -10,7 +10,8 @@
  * grace period with the moment it ended. Intervals are outer bounds: from the start that the
  * kubelet gave the pod until the end was seen here (for a finished pod: until its last container
  * finished). So when only one pod can have had an address at a time, that one had it; else there is
- * doubt.
+ * doubt. The moments are of many clocks (of the pod's node, of the API server, of this host):
+ * another pod within `apart_ns` of the time that is asked for is doubt, too.
  *
  * Memory is bounded by `limit`: an object that would pass it is left out and counted.
  */
@@ -39,11 +40,11 @@ struct flue_kube_entry {
     _Atomic int64_t ended_ns; /* wall clock; INT64_MAX: it has not */
     /* BY_ADDRESS: another entry of the same address; the table has but the first of them. */
     _Atomic(struct flue_kube_entry *) same;
-    uint32_t record; /* how far before this entry its record begins */
+    uint16_t record; /* how far before this entry its record begins */
     uint16_t key;    /* where in the record's text */
     uint8_t key_size, type;
-    int16_t container; /* BY_CONTAINER: which; else -1 */
-    bool linked;       /* the writer's: in the table */
+    int8_t container; /* BY_CONTAINER: which; else -1 */
+    bool linked;      /* the writer's: in the table */
 };
 
 struct flue_kube_extracted { /* an attribute that a rule made of a label or annotation */
@@ -104,6 +105,7 @@ struct flue_kube_store_spec {
     flue_kube_extractor extract;
     void *arg;
     int64_t grace_ns;
+    int64_t apart_ns; /* how far clocks, and what the API says and what is, may be apart */
     size_t limit;     /* bytes; 0: 1 GiB */
     bool index_names; /* pods by namespace and name too */
 };
@@ -128,23 +130,25 @@ void flue_kube_store_delete(struct flue_kube_store *store, enum flue_kube_kind k
 /* Forgets what has been gone for the grace period, frees what nobody reads. Once a second and after
  * every piece of input. */
 void flue_kube_store_tick(struct flue_kube_store *store);
-/* Up to when (wall clock) the list of pods is known: UINT64_MAX while the watch stands and is read
- * out. Set by the writer, read by anybody. */
+/* Up to when (wall clock) it is known who had which address and name: what the server had said by
+ * then has been read. */
 void flue_kube_store_set_current(struct flue_kube_store *store, uint64_t until_ns);
+/* Has a reader asked for it since the last call? */
+bool flue_kube_store_asked(struct flue_kube_store *store);
 
 /* ---- readers --------------------------------------------------------------------------------- */
 
 struct flue_kube_epochs *flue_kube_store_epochs(struct flue_kube_store *store);
-uint64_t flue_kube_store_current(const struct flue_kube_store *store);
+/* Asking makes the writer find out anew. */
+uint64_t flue_kube_store_current(struct flue_kube_store *store);
 
 /* Between enter and leave; what is found may be looked at until leave. */
 const struct flue_kube_record *flue_kube_find_container(struct flue_kube_store *store,
                                                         struct flue_bytes id, int *container);
+/* NULL, too, where two pods that live claim it: anybody may write a static pod's hash into an
+ * annotation. */
 const struct flue_kube_record *flue_kube_find_uid(struct flue_kube_store *store,
                                                   struct flue_bytes uid);
-const struct flue_kube_record *flue_kube_find_name(struct flue_kube_store *store,
-                                                   struct flue_bytes namespace,
-                                                   struct flue_bytes name);
 /* A namespace, node or workload; `namespace` empty where it has none. */
 const struct flue_kube_record *flue_kube_find_object(struct flue_kube_store *store,
                                                      enum flue_kube_kind kind,
@@ -152,10 +156,15 @@ const struct flue_kube_record *flue_kube_find_object(struct flue_kube_store *sto
                                                      struct flue_bytes name);
 enum flue_kube_owner { FLUE_KUBE_NOBODY, FLUE_KUBE_ONE, FLUE_KUBE_DOUBT };
 /* The pod that had this address (text) over all of [from, until] (wall clock). DOUBT: more than one
- * may have had it in that time, it began later, or its end had been asked for. */
+ * may have had it within apart_ns of that time, it began later, ended before, or its end had been
+ * asked for. */
 enum flue_kube_owner flue_kube_find_address(struct flue_kube_store *store,
                                             struct flue_bytes address, int64_t from_ns,
                                             int64_t until_ns, const struct flue_kube_record **out);
+/* The same for a pod's name, which a StatefulSet gives to one pod after the other. */
+enum flue_kube_owner flue_kube_find_name(struct flue_kube_store *store, struct flue_bytes namespace,
+                                         struct flue_bytes name, int64_t from_ns, int64_t until_ns,
+                                         const struct flue_kube_record **out);
 /* A number that changes whenever the object of this name did (or one whose name shares its slot):
  * what was made from the object is good as long as it stays. Lives as long as the store. */
 const _Atomic uint32_t *flue_kube_generation(struct flue_kube_store *store,

@@ -12,9 +12,12 @@ uint64_t flue_kube_key_hash(unsigned type, struct flue_bytes key)
 
 static struct flue_kube_slots *slots_new(size_t count)
 {
-    struct flue_kube_slots *slots = calloc(1, sizeof *slots + count * sizeof slots->at[0]);
-    if (slots)
+    struct flue_kube_slots *slots =
+        calloc(1, sizeof *slots + count * (sizeof slots->at[0] + sizeof slots->tags[0]));
+    if (slots) {
         slots->mask = count - 1;
+        slots->tags = (_Atomic uint8_t *)&slots->at[count];
+    }
     return slots;
 }
 
@@ -39,15 +42,22 @@ void flue_kube_table_destroy(struct flue_kube_table *table)
 size_t flue_kube_table_bytes(const struct flue_kube_table *table)
 {
     return (atomic_load(&((struct flue_kube_table *)(uintptr_t)table)->slots)->mask + 1) *
-           sizeof(void *);
+           (sizeof(void *) + 1);
+}
+
+static uint8_t tag_of(uint64_t hash)
+{
+    uint8_t tag = (uint8_t)(hash >> 56);
+    return tag ? tag : 1;
 }
 
 static void put(struct flue_kube_slots *slots, struct flue_kube_entry *entry)
 {
     size_t i = entry->hash & slots->mask;
-    while (atomic_load_explicit(&slots->at[i], memory_order_relaxed))
+    while (atomic_load_explicit(&slots->tags[i], memory_order_relaxed))
         i = (i + 1) & slots->mask;
     atomic_store(&slots->at[i], entry);
+    atomic_store(&slots->tags[i], tag_of(entry->hash));
 }
 
 bool flue_kube_table_reserve(struct flue_kube_table *table, size_t more,
@@ -137,16 +147,19 @@ struct flue_kube_entry *flue_kube_walk_next(struct flue_kube_walk *walk)
         walk->same = atomic_load(&entry->same);
         return entry;
     }
-    for (;;) {
+    uint8_t wanted = tag_of(walk->hash), tag;
+    while ((tag = atomic_load(&walk->slots->tags[walk->i]))) {
+        size_t i = walk->i;
+        walk->i = (i + 1) & walk->slots->mask;
+        if (tag != wanted)
+            continue;
         struct flue_kube_entry *entry =
-            atomic_load(&((struct flue_kube_slots *)(uintptr_t)walk->slots)->at[walk->i]);
-        if (!entry)
-            return NULL;
-        walk->i = (walk->i + 1) & walk->slots->mask;
+            atomic_load(&((struct flue_kube_slots *)(uintptr_t)walk->slots)->at[i]);
         if (entry != &removed && entry->hash == walk->hash && entry->type == walk->type &&
             flue_bytes_equal(flue_kube_entry_key(entry), walk->key)) {
             walk->same = atomic_load(&entry->same);
             return entry;
         }
     }
+    return NULL;
 }

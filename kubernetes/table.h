@@ -1,8 +1,9 @@
 /* table.h: the store's one table of links from keys to entries; for the files of this folder only.
  *
- * Open addressing over pointers; a removed link leaves a mark that is walked over. Addresses, which
- * many pods may have had, are one link and a list behind it. One writer, who fills a new table when
- * this one is three quarters full, and readers who walk it meanwhile. */
+ * Open addressing over pointers, with a byte of the hash beside each, so that only what may be
+ * wanted is looked at; a removed link leaves a mark that is walked over. Addresses, which many pods
+ * may have had, are one link and a list behind it. One writer, who fills a new table when this one
+ * is three quarters full, and readers who walk it meanwhile. */
 #ifndef FLUE_KUBERNETES_TABLE_H
 #define FLUE_KUBERNETES_TABLE_H
 
@@ -11,6 +12,7 @@
 struct flue_kube_slots {
     struct flue_kube_retired retired;
     size_t mask;
+    _Atomic uint8_t *tags; /* 0: free; set once, after its link, and never changed */
     _Atomic(struct flue_kube_entry *) at[];
 };
 

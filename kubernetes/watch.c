@@ -8,7 +8,10 @@
 #include "collector/base/log.h"
 #include "kubernetes/reflector.h"
 
-#define SECOND UINT64_C(1000000000)
+#define SECOND   UINT64_C(1000000000)
+#define PROBE_NS SECOND        /* between two, and of silence before one */
+#define ASKED_NS (5 * SECOND)  /* so long after a question there may be another */
+#define CLOSE_NS (SECOND / 10) /* how often is looked while there may be */
 
 static void make_metrics(struct flue_kube_reflector *r, const char *id,
                          struct flue_metrics *metrics)
@@ -54,9 +57,15 @@ enum flue_code flue_kube_watcher_new(const char *id, struct flue_kube_access *ac
         watcher->store = store;
         watcher->metrics = metrics;
         watcher->multi = curl_multi_init();
+        watcher->probe = curl_easy_init();
         watcher->object = calloc(1, sizeof *watcher->object);
         watcher->reflectors = calloc(count, sizeof *watcher->reflectors);
-        good = watcher->multi && watcher->object && watcher->reflectors;
+        good = watcher->multi && watcher->probe && watcher->object && watcher->reflectors;
+        const struct flue_label labels[] = {{"processor", id}, {NULL, NULL}};
+        watcher->probes = flue_metric(metrics, FLUE_COUNTER, "kubernetes_probes",
+                                      "questions to a silent API server whether it is there, asked "
+                                      "while addresses decide",
+                                      labels);
     }
     for (size_t i = 0; good && i < count; i++) {
         struct flue_kube_reflector *r = &watcher->reflectors[i];
@@ -105,23 +114,6 @@ static void begin_due(struct flue_kube_watcher *watcher, uint64_t now)
     }
 }
 
-static void take_ended(struct flue_kube_watcher *watcher)
-{
-    CURLMsg *message;
-    int left;
-
-    while ((message = curl_multi_info_read(watcher->multi, &left))) {
-        struct flue_kube_reflector *r = NULL;
-        CURLcode result = message->data.result;
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&r);
-        curl_multi_remove_handle(watcher->multi, r->easy);
-        r->open = false;
-        flue_kube_reflector_ended(r, result);
-    }
-}
-
 /* Is the watch of pods open and past its list? */
 static bool pods_live(const struct flue_kube_watcher *watcher, uint64_t now)
 {
@@ -133,9 +125,62 @@ static bool pods_live(const struct flue_kube_watcher *watcher, uint64_t now)
     return false;
 }
 
+/* A watch that says nothing may be one whose server hangs or cannot be reached: while somebody
+ * wants to know, it is asked. */
+static void probe(struct flue_kube_watcher *watcher, uint64_t now)
+{
+    struct flue_error error;
+
+    if (flue_kube_store_asked(watcher->store))
+        watcher->asked_ns = now;
+    if (watcher->probing || !watcher->asked_ns || now - watcher->asked_ns > ASKED_NS ||
+        now - watcher->probe_ns < PROBE_NS || !pods_live(watcher, now) ||
+        watcher->heard_ns + PROBE_NS > flue_wall_ns())
+        return;
+    watcher->probe_ns = now;
+    watcher->probe_sent_ns = flue_wall_ns();
+    watcher->probing = flue_kube_probe_begin(watcher, &error) == FLUE_OK;
+    flue_metric_add(watcher->probes, 1);
+}
+
+static void probed(struct flue_kube_watcher *watcher, CURLcode result)
+{
+    long status = 0;
+
+    curl_easy_getinfo(watcher->probe, CURLINFO_RESPONSE_CODE, &status);
+    curl_multi_remove_handle(watcher->multi, watcher->probe);
+    watcher->probing = false;
+    /* 5xx may be a balancer's word on a server that is not there. */
+    if (result == CURLE_OK && status > 0 && status < 500 &&
+        watcher->probe_sent_ns > watcher->heard_ns)
+        watcher->heard_ns = watcher->probe_sent_ns;
+}
+
+static void take_ended(struct flue_kube_watcher *watcher)
+{
+    CURLMsg *message;
+    int left;
+
+    while ((message = curl_multi_info_read(watcher->multi, &left))) {
+        struct flue_kube_reflector *r = NULL;
+        CURLcode result = message->data.result;
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        if (message->easy_handle == watcher->probe) {
+            probed(watcher, result);
+            continue;
+        }
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&r);
+        curl_multi_remove_handle(watcher->multi, r->easy);
+        r->open = false;
+        flue_kube_reflector_ended(r, result);
+    }
+}
+
 static int until_due(const struct flue_kube_watcher *watcher, uint64_t now)
 {
-    uint64_t wait = SECOND; /* the store's tick */
+    bool asked = watcher->asked_ns && now - watcher->asked_ns <= ASKED_NS;
+    uint64_t wait = asked ? CLOSE_NS : SECOND; /* the store's tick */
 
     for (size_t i = 0; i < watcher->count; i++) {
         const struct flue_kube_reflector *r = &watcher->reflectors[i];
@@ -154,30 +199,31 @@ static void run(void *arg)
 
     sigfillset(&all); /* signals are the main thread's */
     pthread_sigmask(SIG_BLOCK, &all, NULL);
+    watcher->drained_ns = flue_wall_ns();
     while (!atomic_load(&watcher->stop)) {
         int running, ready = 0;
         long timer = -1;
         begin_due(watcher, flue_monotonic_ns());
+        probe(watcher, flue_monotonic_ns());
         curl_multi_perform(watcher->multi, &running);
         take_ended(watcher);
         flue_kube_store_tick(watcher->store);
-        uint64_t now = flue_monotonic_ns();
+        uint64_t now = flue_monotonic_ns(), moment = flue_wall_ns();
         int wait = until_due(watcher, now);
         if (curl_multi_poll(watcher->multi, NULL, 0, 0, &ready) != CURLM_OK)
             break;
         curl_multi_timeout(watcher->multi, &timer);
         if (ready || timer == 0 || wait == 0)
             continue;
-        /* Everything that had come is read: what is known is known up to now, and stays so as long
-         * as nothing comes. */
-        bool live = pods_live(watcher, now);
-        if (live)
-            flue_kube_store_set_current(watcher->store, UINT64_MAX);
+        /* Everything that had come is read. */
+        if (watcher->news && watcher->drained_ns > watcher->heard_ns)
+            watcher->heard_ns = watcher->drained_ns;
+        watcher->news = false;
+        watcher->drained_ns = moment;
+        if (pods_live(watcher, now))
+            flue_kube_store_set_current(watcher->store, watcher->heard_ns);
         curl_multi_poll(watcher->multi, NULL, 0, wait, NULL);
-        if (live)
-            flue_kube_store_set_current(watcher->store, flue_wall_ns());
     }
-    flue_kube_store_set_current(watcher->store, flue_wall_ns());
 }
 
 enum flue_code flue_kube_watcher_start(struct flue_kube_watcher *watcher, struct flue_error *error)
@@ -206,6 +252,10 @@ void flue_kube_watcher_destroy(struct flue_kube_watcher *watcher)
         curl_slist_free_all(r->connect_to);
         flue_kube_cut_destroy(&r->cut);
     }
+    if (watcher->probing)
+        curl_multi_remove_handle(watcher->multi, watcher->probe);
+    curl_easy_cleanup(watcher->probe);
+    curl_slist_free_all(watcher->probe_connect_to);
     if (watcher->multi)
         curl_multi_cleanup(watcher->multi);
     free(watcher->reflectors);

@@ -5,7 +5,13 @@
  * from the last version; 410, as HTTP status or as an event, lists again. 401 reads the token
  * again, 403 is said once with the rule that is missing and tried again every minute, 429 and 503
  * wait as long as they say; everything else waits 0.8 s, doubled up to 30 s, with jitter. Objects
- * are read one by one as they arrive (cut.h); nothing of an answer is kept.
+ * are read one by one as they arrive (cut.h); nothing of an answer is kept. A watch that is silent
+ * proves nothing: while readers ask up to when addresses are known (store.h), a server that has
+ * said nothing for a second is asked for /version, at most once a second.
+ *
+ * By libcurl itself, since collector/net's client gives a body when it is complete, and a watch
+ * never is (nor may this folder, which the processors and resourcedetection share, depend on the
+ * loops of the collector).
  *
  * Source: client-go tools/cache/reflector.go; numbers as there.
  */

@@ -130,21 +130,25 @@ static bool all_of(struct flue_bytes text, unsigned most, size_t maximum)
     return !wrong;
 }
 
-static enum k8s_result by_address(struct k8s_context *c, size_t resource, struct flue_bytes address,
-                                  bool connection, const struct flue_kube_record **record)
+/* What one pod has after another. `namespace`: the key is a pod's name in it; else an address. */
+static enum k8s_result by_time(struct k8s_context *c, size_t resource, struct flue_bytes namespace,
+                               struct flue_bytes key, bool connection,
+                               const struct flue_kube_record **record)
 {
     int64_t received = (int64_t)c->origin->received_ns, now = (int64_t)flue_wall_ns();
-    int64_t from, until, settled;
-    uint8_t binary[16];
+    int64_t apart = c->config->address_settle, from, until, since, settled;
 
-    if (!flue_kube_address(address, binary))
-        return K8S_INVALID;
     k8s_profile_times(c->payload, resource, received, &from, &until);
-    if (connection && until < received) /* it had the address when it sent, too */
-        until = received;
     if (from > now) /* clocks disagree: no time to go by */
         return K8S_DOUBTFUL;
-    settled = from + c->config->address_settle;
+    /* By this host's clock a sender has been there for as long as its profiles took. Where others
+     * send for it they may have kept them, so that only its own clock can tell. */
+    since = received - (until - from);
+    if (!connection && since > from + apart)
+        since = from + apart;
+    settled = (since > from ? since : from) + apart;
+    if (connection && until < received) /* it had the address when it sent, too */
+        until = received;
     if (now < settled && !c->final) {
         c->wait_ns = settled;
         return K8S_WAIT;
@@ -156,7 +160,8 @@ static enum k8s_result by_address(struct k8s_context *c, size_t resource, struct
         c->wait_ns = now + 100000000;
         return c->final ? K8S_STALE : K8S_WAIT;
     }
-    switch (flue_kube_find_address(c->store, address, from, until, record)) {
+    switch (namespace.size ? flue_kube_find_name(c->store, namespace, key, from, until, record)
+                           : flue_kube_find_address(c->store, key, from, until, record)) {
     case FLUE_KUBE_ONE:
         return K8S_MATCHED;
     case FLUE_KUBE_DOUBT:
@@ -164,6 +169,15 @@ static enum k8s_result by_address(struct k8s_context *c, size_t resource, struct
     default:
         return K8S_UNKNOWN;
     }
+}
+
+static enum k8s_result by_address(struct k8s_context *c, size_t resource, struct flue_bytes address,
+                                  bool connection, const struct flue_kube_record **record)
+{
+    uint8_t binary[16];
+    return flue_kube_address(address, binary)
+               ? by_time(c, resource, flue_bytes(NULL, 0), address, connection, record)
+               : K8S_INVALID;
 }
 
 static enum k8s_result by_container(struct k8s_context *c, struct flue_bytes id,
@@ -204,14 +218,7 @@ static enum k8s_result by_process(struct k8s_context *c, size_t resource, const 
 
 static bool relayed(const struct k8s_context *c)
 {
-    static const char *const headers[] = {"via", "forwarded", "x-forwarded-for"};
-
-    if (k8s_peers_have(c->relays, c->origin->peer_address))
-        return true;
-    for (unsigned i = 0; i < sizeof headers / sizeof headers[0]; i++)
-        if (flue_origin_header(c->origin, flue_bytes_of(headers[i])).size)
-            return true;
-    return false;
+    return c->origin->relayed || k8s_peers_have(c->relays, c->origin->peer_address);
 }
 
 /* The connection says whose the data is only where the sender can have no data but its own. */
@@ -271,8 +278,7 @@ static enum k8s_result by_source(struct k8s_context *c, size_t resource, const s
     default:
         if (!s->pod_name.size || !s->namespace.size)
             return K8S_UNKNOWN;
-        *record = flue_kube_find_name(c->store, s->namespace, s->pod_name);
-        return *record ? K8S_MATCHED : K8S_UNKNOWN;
+        return by_time(c, resource, s->namespace, s->pod_name, false, record);
     }
 }
 

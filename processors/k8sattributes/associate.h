@@ -16,10 +16,10 @@ enum k8s_result {
     K8S_UNIDENTIFIED, /* no key is there */
     K8S_UNKNOWN,      /* a key that no pod has */
     K8S_INVALID,      /* a key in an impossible form */
-    K8S_DOUBTFUL,     /* more than one pod may have had the address */
+    K8S_DOUBTFUL,     /* more than one pod may have had the address (or name) */
     K8S_CONFLICTING,  /* the resource says another pod, uid or namespace */
     K8S_EXCLUDED,     /* by exclude, or by annotation */
-    K8S_STALE,        /* the watch was not standing at the time of an address */
+    K8S_STALE,        /* the watch was not standing at the time of an address (or name) */
     K8S_RELAYED,      /* the connection is of a relay */
     K8S_RESULTS,
     K8S_WAIT = K8S_RESULTS /* ask again at *wait_ns */

@@ -162,8 +162,10 @@ const struct flue_field k8s_fields[] = {
                   .help = "for sidecars: everything is of this one pod, known without the API"),
     FLUE_DURATION(struct k8s_config, address_settle, .def = "5s", .minimum = 0,
                   .maximum = INT64_C(60000000000),
-                  .help = "who had an address is decided this long after a profile began, when "
-                          "the kubelet has reported; younger ones wait"),
+                  .help = "how far clocks, and the API and what is so, may be apart: who had an "
+                          "address or a name is decided this long after a profile began (younger "
+                          "ones wait), and not at all if another pod had it within this time of "
+                          "the profile"),
     FLUE_SIZE(struct k8s_config, hold_size, .def = "16MiB", .minimum = 0,
               .maximum = INT64_C(1) << 34, .help = "what may wait so; beyond it nothing waits"),
     FLUE_SIZE(struct k8s_config, max_memory, .def = "1GiB", .minimum = 1 << 20,

@@ -19,6 +19,8 @@
 #define HELD_MAX     65536 /* batches */
 #define HELD_LOOK_NS UINT64_C(20000000)
 #define SPARE_NS     INT64_C(1000000000) /* left of the sender's patience for what comes behind */
+#define PROBE_NS     INT64_C(3000000000) /* a silent API server has this long to say that it is there \
+                                          */
 
 struct held {
     struct flue_stage *stage;
@@ -272,7 +274,8 @@ static void k8s_push(struct flue_stage *stage, struct flue_batch *batch,
     struct flue_loop *loop = flue_delivery_loop(delivery);
     struct k8s_loop *l = &k8s->per_loop[loop->index];
     struct held h = {.stage = stage, .delivery = delivery};
-    int64_t now = (int64_t)flue_monotonic_ns(), patience = k8s->config->address_settle * 2;
+    int64_t now = (int64_t)flue_monotonic_ns();
+    int64_t patience = k8s->config->address_settle * 2 + PROBE_NS;
 
     h.error.code = FLUE_OK;
     h.batch = flue_batch_writable(batch, &h.error);

@@ -103,6 +103,7 @@ enum flue_code k8s_shared_get(const struct flue_create *create, struct k8s_share
             .extract = k8s_rules_extract,
             .arg = shared->rules,
             .grace_ns = config->pod_delete_grace_period,
+            .apart_ns = config->address_settle,
             .limit = (size_t)config->max_memory,
             .index_names = indexes_names(config),
         };

@@ -34,7 +34,7 @@ class ControlPlane:
                           "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
                           "--initial-cluster", f"default=http://127.0.0.1:{peer}",
                           "--unsafe-no-fsync", "--log-level", "error"])
-        wait_for(lambda: answers(f"{at}/health"), 30, "etcd")
+        wait_for(lambda: answers(f"{at}/health"), 180, "etcd")
         self.start_server()
         return self
 
@@ -53,13 +53,13 @@ class ControlPlane:
             f"--service-account-signing-key-file={self.folder / 'sa.key'}", "--service-cluster-ip-range=10.96.0.0/16",
             "--disable-admission-plugins=ServiceAccount", "--etcd-compaction-interval=0",
             "--advertise-address=10.9.9.9", "--endpoint-reconciler-type=none", *self.arguments])
-        wait_for(self.ca.exists, 60, "the server's certificate")
+        wait_for(self.ca.exists, 180, "the server's certificate")
         url = f"https://127.0.0.1:{self.port}"
         wait_for(lambda: answers(f"{url}/readyz", verify=False, headers={"Authorization": f"Bearer {ADMIN}"}),
-                 60, "kube-apiserver")
+                 240, "kube-apiserver")
         import ssl
         trust = ssl.create_default_context(cafile=str(self.ca))
-        self.client = httpx.Client(base_url=url, verify=trust, timeout=60, headers={"Authorization": f"Bearer {ADMIN}"},
+        self.client = httpx.Client(base_url=url, verify=trust, timeout=240, headers={"Authorization": f"Bearer {ADMIN}"},
                                    limits=httpx.Limits(max_connections=32))
 
     def stop_server(self):
@@ -129,8 +129,9 @@ class ControlPlane:
             "apiVersion": f"{group}/v1", "kind": kind, "metadata": metadata, "spec": spec})
 
     def pod(self, namespace, name, address=None, node="node-a", owner=None, labels=None, annotations=None,
-            containers=None, started=None, phase="Running", **spec):
-        """A pod as it looks once its kubelet has reported. containers: {name: (image, id)}."""
+            containers=None, started=None, phase="Running", meanwhile=None, **spec):
+        """A pod as it looks once its kubelet has reported. containers: {name: (image, id)}.
+        meanwhile(uid): what happens before it reports."""
         containers = containers or {"main": ("registry.example/encoder:1.2", container_id())}
         metadata = {"name": name, "labels": labels or {}, "annotations": annotations or {}}
         if owner:
@@ -138,6 +139,8 @@ class ControlPlane:
         made = self.client.post(f"/api/v1/namespaces/{namespace}/pods", json={"metadata": metadata, "spec": {
             "nodeName": node, "containers": [{"name": n, "image": i} for n, (i, _) in containers.items()], **spec}})
         assert made.status_code == 201, made.text
+        if meanwhile:
+            meanwhile(made.json()["metadata"]["uid"])
         status = {"phase": phase, "startTime": started or now(), "hostIP": "10.0.0.1", "containerStatuses": [
             {"name": n, "image": i, "imageID": f"{i.split(':')[0]}@sha256:{'ab' * 32}", "ready": True, "restartCount": 0,
              "containerID": f"containerd://{c}", "state": {"running": {"startedAt": now()}}}
@@ -171,7 +174,7 @@ class ControlPlane:
 
 def answers(url, **options):
     try:
-        return httpx.get(url, timeout=2, **options).status_code == 200
+        return httpx.get(url, timeout=20, **options).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -32,8 +32,8 @@ class Double(socketserver.ThreadingMixIn, http.server.HTTPServer):
     """JSON. `answer(kind, query, headers)` may return (status, body, headers) instead of the truth."""
     daemon_threads, allow_reuse_address = True, True
 
-    def __init__(self, folder, watchlist=True):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, folder, watchlist=True, port=0):
+        super().__init__(("127.0.0.1", port), Handler)
         self.folder, self.watchlist = pathlib.Path(folder), watchlist
         self.folder.mkdir(parents=True, exist_ok=True)
         self.changed = threading.Condition()
@@ -118,6 +118,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         double, url = self.server, urllib.parse.urlparse(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         kind = url.path.rsplit("/", 1)[1]
+        if kind == "version":
+            self.whole(200, {"gitVersion": "v1.34.0"})
+            return
         with double.changed:
             double.requests.append((kind, query, dict(self.headers)))
         time.sleep(double.wait)
@@ -279,7 +282,7 @@ class Template:
 
 
 class Crowd(http.server.BaseHTTPRequestHandler):
-    """`pods` pods, then `rate` changes a second: modified, deleted, added in turn."""
+    """`pods` pods, then for `seconds` as many changes a second as `rate` says: modified, deleted, added in turn."""
     protocol_version = "HTTP/1.0"
     pods, rate, seconds = 100000, 0, 0
 
@@ -288,6 +291,10 @@ class Crowd(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.send_response(200)
+        if self.path == "/version":
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_header("Content-Type", "application/vnd.kubernetes.protobuf;stream=watch")
         self.end_headers()
         template, pieces = Template(), []
@@ -301,7 +308,7 @@ class Crowd(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"".join(pieces) + struct.pack(">I", len(body)) + body)
         began, sent, step = time.monotonic(), 0, self.rate // 50
         changes = [(b"MODIFIED", 1), (b"DELETED", 0), (b"ADDED", 1)]
-        while self.rate and time.monotonic() - began < self.seconds:
+        while sent < self.rate * self.seconds:
             lines = []
             for k in range(step):
                 n = sent + k
@@ -312,7 +319,7 @@ class Crowd(http.server.BaseHTTPRequestHandler):
             left = began + sent / self.rate - time.monotonic()
             if left > 0:
                 time.sleep(left)
-        print(sent, flush=True)
+        print(sent, time.monotonic() - began, flush=True)
         while True:
             time.sleep(1)
 

@@ -2,12 +2,13 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import httpx
 import pytest
 
-from harness import ROOT, wait_for
+from harness import ROOT, free_port, wait_for
 from kubernetes_double import Double, Template, pod, status
 from test_k8s import EVERYTHING, PROTO, Enricher, request
 
@@ -77,11 +78,11 @@ def test_clean_ends_go_on_from_the_last_version(double, enricher):
     flue.knows(**{"k8s.pod.uid": "uid-b"})
     lists = double.count(sendInitialEvents="true")
     double.end_watches()
-    wait_for(lambda: any("resourceVersion" in q for _, q, _ in double.requests), 20, "a new watch")
+    wait_for(lambda: any("resourceVersion" in q for _, q, _ in double.requests), 180, "a new watch")
     double.change("DELETED", pod("a"))
     double.change("ADDED", pod("c"))
     flue.knows(**{"k8s.pod.uid": "uid-c"})
-    wait_for(lambda: flue.daemon.total("otelcol_kubernetes_pods") == 2, 10, "the deletion")
+    wait_for(lambda: flue.daemon.total("otelcol_kubernetes_pods") == 2, 180, "the deletion")
     assert double.count(sendInitialEvents="true") == lists, "nothing was listed again"
 
 
@@ -100,7 +101,7 @@ def test_gone_in_both_forms_lists_again(double, enricher, as_event):
             (410, status(410, "Expired")) if "watch" in query and "sendInitialEvents" not in query else None)
     double.end_watches()
     flue.knows(**{"k8s.pod.uid": "uid-c"})
-    wait_for(lambda: not is_known(flue, "uid-b"), 10, "what is gone to be forgotten")
+    wait_for(lambda: not is_known(flue, "uid-b"), 180, "what is gone to be forgotten")
     assert is_known(flue, "uid-a")
 
 
@@ -120,7 +121,7 @@ def test_events_out_of_order_twice_and_for_the_unknown(double, enricher):
     double.change("ADDED", pod("last"))
     flue.knows(**{"k8s.pod.uid": "uid-last"})
     assert is_known(flue, "uid-b")
-    wait_for(lambda: not is_known(flue, "uid-a"), 10, "the deleted one to be forgotten")
+    wait_for(lambda: not is_known(flue, "uid-a"), 180, "the deleted one to be forgotten")
     assert flue.daemon.total("otelcol_kubernetes_pods") == 2
     assert not flue.daemon.total("otelcol_kubernetes_errors")
 
@@ -169,6 +170,22 @@ def test_a_server_without_protobuf(double, enricher):
     assert is_known(flue, "uid-a")
 
 
+def test_a_server_that_is_down_at_start(flue, otlp_sink, tmp_path):
+    port = free_port()
+    config = tmp_path / "kubeconfig"
+    config.write_text(json.dumps({
+        "current-context": "d", "contexts": [{"name": "d", "context": {"cluster": "d"}}],
+        "clusters": [{"name": "d", "cluster": {"server": f"http://127.0.0.1:{port}"}}]}))
+    flue = Enricher(flue, otlp_sink, config, "wait_for_metadata_timeout: 1s", ready=False)
+    assert flue.send({"k8s.pod.uid": "uid-a"}) == [{"k8s.pod.uid": "uid-a"}], "data passes, once it has waited"
+    assert flue.daemon.total("otelcol_processor_k8sattributes_unready_resources") == 1
+    wait_for(lambda: "cannot reach the API server" in flue.daemon.log(), 180, "the reason")
+    with Double(tmp_path / "double", port=port) as double:
+        double.change("ADDED", pod("a"))
+        wait_for(lambda: flue.daemon.total("otelcol_kubernetes_synced", kind="pods"), 180, "the list")
+        assert is_known(flue, "uid-a")
+
+
 def test_a_slow_server_and_data_before_the_first_list(double, flue, otlp_sink):
     """What comes before the first list waits for it, up to hold_size; the rest goes bare, counted."""
     double.change("ADDED", pod("a"))
@@ -200,7 +217,7 @@ def test_an_address_is_not_trusted_while_nobody_watches(double, enricher):
     assert flue.send({"k8s.pod.ip": "127.8.0.1"})[0]["k8s.pod.name"] == "a"
     double.answer = lambda kind, query, headers: (503, status(503, "ServiceUnavailable"))
     double.end_watches()
-    wait_for(lambda: flue.daemon.total("otelcol_kubernetes_errors"), 10, "the watch to be lost")
+    wait_for(lambda: flue.daemon.total("otelcol_kubernetes_errors"), 180, "the watch to be lost")
     time.sleep(1)
     late = flue.send({"k8s.pod.ip": "127.8.0.1"}, start=time.time_ns() - 100_000_000)
     assert late == [{"k8s.pod.ip": "127.8.0.1"}] and flue.result("stale") == 1
@@ -222,7 +239,7 @@ service:
     profiles/a: {{receivers: [otlp], processors: [k8s_attributes], exporters: [otlp_grpc]}}
     profiles/b: {{receivers: [otlp], processors: [k8s_attributes], exporters: [otlp_grpc]}}
 """, environment={"KUBECONFIG": str(double.kubeconfig())})
-    wait_for(lambda: daemon.total("otelcol_kubernetes_synced", kind="pods"), 20, "the list")
+    wait_for(lambda: daemon.total("otelcol_kubernetes_synced", kind="pods"), 180, "the list")
     assert len(double.requests) == 1
 
 
@@ -245,7 +262,7 @@ def test_sidecars_need_no_api(flue, otlp_sink, tmp_path):
     other = {"k8s.pod.uid": "of-another"}
     assert flue.send(other) == [other]
     (info / "labels").write_text('team="new"\n')
-    wait_for(lambda: flue.send({})[0].get("k8s.pod.labels.team") == "new", 10, "the files to be read again")
+    wait_for(lambda: flue.send({})[0].get("k8s.pod.labels.team") == "new", 180, "the files to be read again")
 
 
 def test_passthrough_sets_the_address_only(flue, otlp_sink):
@@ -278,14 +295,10 @@ def resident(daemon):
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) * 1024
 
 
-def cpu_seconds(daemon):
-    with open(f"/proc/{daemon.process.pid}/stat") as f:
-        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / 100
-
-
 @pytest.mark.slow
 @pytest.mark.resident
-def test_a_hundred_thousand_pods_and_five_thousand_changes_a_second(flue, otlp_sink, tmp_path):
+def test_a_hundred_thousand_pods_and_thirty_thousand_changes(flue, otlp_sink, tmp_path):
+    """What it takes in memory. How long it takes is measured by tests/bench/kubernetes.py."""
     pods, rate, seconds = 100_000, 5000, 6
     crowd = subprocess.Popen([sys.executable, ROOT / "tests/e2e/kubernetes_double.py", str(pods), str(rate), str(seconds)],
                              stdout=subprocess.PIPE, text=True)
@@ -295,31 +308,29 @@ def test_a_hundred_thousand_pods_and_five_thousand_changes_a_second(flue, otlp_s
         config.write_text(json.dumps({
             "current-context": "d", "contexts": [{"name": "d", "context": {"cluster": "d"}}],
             "clusters": [{"name": "d", "cluster": {"server": f"http://127.0.0.1:{port}"}}]}))
-        began = time.monotonic()
         flue = Enricher(flue, otlp_sink, config, "pod_delete_grace_period: 2s", ready=False)
-        wait_for(lambda: flue.daemon.total("otelcol_kubernetes_synced", kind="pods"), 90, "the list of pods")
-        synced, spent = time.monotonic() - began, cpu_seconds(flue.daemon)
-        listed = resident(flue.daemon)
-        slowest = 0
-        while time.monotonic() - began < synced + seconds:  # the data path does not wait for the watcher
-            at = time.monotonic()
-            with httpx.Client(timeout=20) as client:
-                client.post(f"http://127.0.0.1:{flue.port}/v1development/profiles", headers=PROTO, content=request(
-                    *({"container.id": Template.id_of(i * 7919 % pods, 0).decode()} for i in range(77))).SerializeToString())
-            slowest = max(slowest, time.monotonic() - at)
-        sent = int(crowd.stdout.readline())
+        wait_for(lambda: flue.daemon.total("otelcol_kubernetes_synced", kind="pods"), 300, "the list of pods")
+        assert resident(flue.daemon) <= 100_000_000
+        done = threading.Event()
+
+        def load():  # the data path goes on meanwhile
+            while not done.is_set():
+                with httpx.Client(timeout=120) as client:
+                    client.post(f"http://127.0.0.1:{flue.port}/v1development/profiles", headers=PROTO, content=request(
+                        *({"container.id": Template.id_of(i * 7919 % pods, 0).decode()} for i in range(77))).SerializeToString())
+
+        loader = threading.Thread(target=load)
+        loader.start()
+        sent = int(crowd.stdout.readline().split()[0])
+        done.set()
+        loader.join()
+        assert sent == rate * seconds
         changes = lambda: sum(flue.daemon.total("otelcol_kubernetes_events", kind="pods", event=e)
                               for e in ("added", "modified", "deleted")) - pods
-        wait_for(lambda: changes() == sent, 10, "every change to be read")
-        churned = resident(flue.daemon)
+        wait_for(lambda: changes() == sent, 180, "every change to be read")
+        assert resident(flue.daemon) <= 100_000_000
         [got] = flue.send({"container.id": Template.id_of(99_999, 1).decode()})
         assert got["k8s.container.name"] == "proxy" and got["k8s.pod.uid"] == Template.uid_of(99_999).decode()
-        print(f"synced in {synced:.1f} s ({spent:.1f} s of CPU), {sent / seconds:.0f} changes/s, resident {listed >> 20} MB then {churned >> 20} MB, "
-              f"slowest request {slowest * 1000:.0f} ms")
-        assert sent > rate * seconds * 0.5, "the double itself was too slow"
-        # A shared machine has less to give than the figure asks for; what the daemon itself needs is known.
-        assert spent < 10 and slowest < 2
-        assert churned < 130 << 20 and churned < listed * 1.4
     finally:
         crowd.kill()
         crowd.wait()
