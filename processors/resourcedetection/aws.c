@@ -1,5 +1,5 @@
 /* aws.c: ec2 and eks, by the instance metadata service, version 2 (a session token first; without
- * one where the service does not know the request).
+ * one where the service does not know the request). Tags by the same, or by the EC2 API.
  *
  * Sources: AWS EC2 user guide, "Retrieve instance metadata" and "instance identity documents";
  * botocore utils.py IMDSFetcher (which statuses mean what, the environment variables). */
@@ -10,10 +10,12 @@
 #include "collector/base/buffer.h"
 #include "processors/resourcedetection/detect.h"
 
-#define TAGS_MAX 64u
+#define TAGS_MAX    64u
+#define CLUSTER_TAG "kubernetes.io/cluster/" /* and the name, in tags of older clusters */
 
-struct tags {
-    char *names[TAGS_MAX];
+struct instance {
+    const char *region, *id;
+    char *names[TAGS_MAX]; /* of tags that are wanted */
     size_t count, at;
 };
 
@@ -39,35 +41,52 @@ static void metadata(struct rd_run *run, const char *path, void (*next)(struct r
 
 static void next_tag(struct rd_run *run);
 
+static bool wants_tag(const struct rd_run *run, const char *name)
+{
+    static const char *const clusters[] = {"aws:eks:cluster-name", "eks:cluster-name"};
+    if (!is_eks(run))
+        return rd_matches(&config_of(run)->tags, name);
+    return strcmp(name, clusters[0]) == 0 || strcmp(name, clusters[1]) == 0 ||
+           strncmp(name, CLUSTER_TAG, sizeof CLUSTER_TAG - 1) == 0;
+}
+
+static void take_tag(struct rd_run *run, const char *name, struct flue_bytes value)
+{
+    char key[300];
+    if (!wants_tag(run, name))
+        return;
+    if (is_eks(run)) {
+        bool in_name = strncmp(name, CLUSTER_TAG, sizeof CLUSTER_TAG - 1) == 0;
+        rd_put(run, RD_CLUSTER_NAME,
+               in_name ? flue_bytes_of(name + sizeof CLUSTER_TAG - 1) : value);
+        return;
+    }
+    snprintf(key, sizeof key, "ec2.tag.%s", name);
+    rd_put_named(run, flue_bytes_of(key), value);
+}
+
 static void got_tag(struct rd_run *run)
 {
-    struct tags *tags = run->state;
-    char key[300];
+    struct instance *instance = run->state;
     if (rd_status(run) != 200) {
         rd_unexpected(run);
         return;
     }
-    if (is_eks(run)) {
-        rd_put(run, RD_CLUSTER_NAME, rd_line(run));
-    } else {
-        snprintf(key, sizeof key, "ec2.tag.%s", tags->names[tags->at]);
-        rd_put_named(run, flue_bytes_of(key), rd_line(run));
-    }
-    tags->at++;
+    take_tag(run, instance->names[instance->at++], rd_line(run));
     next_tag(run);
 }
 
 static void next_tag(struct rd_run *run)
 {
-    struct tags *tags = run->state;
+    struct instance *instance = run->state;
     struct flue_buffer path;
-    if (tags->at == tags->count) {
+    if (instance->at == instance->count) {
         rd_found(run);
         return;
     }
     flue_buffer_init(&path, 2048);
     flue_buffer_text(&path, "/latest/meta-data/tags/instance/");
-    flue_url_escape(&path, flue_bytes_of(tags->names[tags->at]), false);
+    flue_url_escape(&path, flue_bytes_of(instance->names[instance->at]), false);
     flue_buffer_byte(&path, 0);
     if (path.failed)
         rd_failed(run, "no memory for a tag");
@@ -78,15 +97,18 @@ static void next_tag(struct rd_run *run)
 
 static void got_tag_names(struct rd_run *run)
 {
-    struct tags *tags = flue_arena_zalloc(&run->arena, 1, sizeof *tags);
+    struct instance *instance = run->state;
     struct flue_bytes rest = run->ask.response;
     /* 404: no tag, or tags are not allowed in the instance's metadata */
-    if (!tags || (rd_status(run) != 200 && rd_status(run) != 404)) {
+    if (rd_status(run) != 200 && rd_status(run) != 404) {
         rd_unexpected(run);
         return;
     }
-    run->state = tags;
-    while (rd_status(run) == 200 && rest.size && tags->count < TAGS_MAX) {
+    if (rd_status(run) == 404 && is_eks(run)) {
+        rd_tags_begin(run, instance->region, instance->id, take_tag);
+        return;
+    }
+    while (rd_status(run) == 200 && rest.size && instance->count < TAGS_MAX) {
         size_t end = flue_bytes_find(rest, '\n');
         struct flue_bytes line = end == SIZE_MAX ? rest : flue_bytes_first(rest, end);
         rest = end == SIZE_MAX ? flue_bytes("", 0) : flue_bytes_from(rest, end + 1);
@@ -96,11 +118,8 @@ static void got_tag_names(struct rd_run *run)
             memchr(line.data, 0, line.size))
             continue;
         char *name = flue_arena_string(&run->arena, line);
-        bool wanted = name && (is_eks(run) ? strcmp(name, "aws:eks:cluster-name") == 0 ||
-                                                 strcmp(name, "eks:cluster-name") == 0
-                                           : rd_matches(&config_of(run)->tags, name));
-        if (wanted)
-            tags->names[tags->count++] = name;
+        if (name && wants_tag(run, name))
+            instance->names[instance->count++] = name;
     }
     next_tag(run);
 }
@@ -113,21 +132,35 @@ static void got_host_name(struct rd_run *run)
         rd_unexpected(run);
         return;
     }
+    const struct instance *instance = run->state;
     rd_put(run, RD_HOST_NAME, rd_line(run));
     bool tags = is_eks(run) ? rd_wants(run, RD_CLUSTER_NAME) : config_of(run)->tags.count > 0;
-    if (tags)
+    if (!tags)
+        rd_found(run);
+    else if (is_eks(run) || config_of(run)->tags_from_imds)
         metadata(run, "/latest/meta-data/tags/instance", got_tag_names);
     else
-        rd_found(run);
+        rd_tags_begin(run, instance->region, instance->id, take_tag);
+}
+
+static const char *text_of(struct rd_run *run, json_t *object, const char *key)
+{
+    return flue_arena_string(&run->arena,
+                             flue_bytes_of(json_string_value(json_object_get(object, key))));
 }
 
 static void got_document(struct rd_run *run)
 {
     json_t *root = rd_status(run) == 200 ? rd_object(run) : NULL;
-    if (!root) {
+    struct instance *instance = flue_arena_zalloc(&run->arena, 1, sizeof *instance);
+    if (!root || !instance) {
+        json_decref(root);
         rd_unexpected(run);
         return;
     }
+    run->state = instance;
+    instance->region = text_of(run, root, "region");
+    instance->id = text_of(run, root, "instanceId");
     rd_put(run, RD_CLOUD_PROVIDER, FLUE_BYTES("aws"));
     rd_put(run, RD_CLOUD_PLATFORM, is_eks(run) ? FLUE_BYTES("aws_eks") : FLUE_BYTES("aws_ec2"));
     rd_put_json(run, RD_CLOUD_REGION, root, "region");

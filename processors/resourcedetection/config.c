@@ -156,8 +156,8 @@ static const struct flue_field ec2_fields[] = {
     FLUE_STRINGS(struct rd_aws_config, tags,
                  .help = "regular expressions: matching tags of the instance become ec2.tag.NAME"),
     FLUE_BOOL(struct rd_aws_config, tags_from_imds, .def = "false",
-              .help = "read tags from the metadata service (InstanceMetadataTags=enabled); must be "
-                      "true with tags, DescribeTags is not called"),
+              .help = "read tags from the metadata service (InstanceMetadataTags=enabled) instead of "
+                      "the EC2 API (DescribeTags, with the credentials of the AWS chain)"),
     AWS_TRIES,
     FLUE_BOOL(struct rd_aws_config, fail_on_missing_metadata, .def = "false",
               .help = "deprecated: see the key of the same name above"),
@@ -166,13 +166,14 @@ static const struct flue_field ec2_fields[] = {
 static const struct flue_field eks_fields[] = {
     AWS_TRIES,
     FLUE_STRING(struct rd_aws_config, node_from_env_var,
-                .help = "the EC2 API, for which the node's name would be needed, is not called"),
+                .help = "accepted; the instance says itself which it is"),
     ATTRIBUTES(struct rd_aws_config, eks_attributes), FLUE_FIELDS_END};
 static const struct flue_field gcp_fields[] = {
     {.name = "labels",
      .type = FLUE_FIELD_STRINGS,
      .offset = offsetof(struct rd_tagged_config, tags),
-     .help = "refused: labels need the Compute API, which is not called"},
+     .help = "regular expressions: matching labels of a GCE instance become "
+             "gcp.gce.instance.labels.NAME (Compute API, with the instance's service account)"},
     ATTRIBUTES(struct rd_tagged_config, gcp_attributes),
     FLUE_FIELDS_END};
 static const struct flue_field azure_fields[] = {
@@ -286,14 +287,7 @@ void rd_check(const void *arg, struct flue_check *check)
                             text_of(&config->system.hostname_sources, i));
     check_patterns(&config->ec2.tags, "ec2.tags", check);
     check_patterns(&config->azure.tags, "azure.tags", check);
-    if (config->ec2.tags.count && !config->ec2.tags_from_imds)
-        flue_check_fail(check, "ec2.tags",
-                        "tags are read from the metadata service only: set tags_from_imds: true and "
-                        "allow tags in the instance's metadata (InstanceMetadataTags=enabled)");
-    if (config->gcp.tags.count)
-        flue_check_fail(check, "gcp.labels",
-                        "labels of GCE instances need the Compute API, which is not called: set "
-                        "them by the processor resource, or by OTEL_RESOURCE_ATTRIBUTES");
+    check_patterns(&config->gcp.tags, "gcp.labels", check);
     if (config->consul.address && *config->consul.address &&
         flue_client_endpoint_check(config->consul.address,
                                    strstr(config->consul.address, "://") != NULL, &error))

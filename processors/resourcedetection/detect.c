@@ -8,8 +8,8 @@
 #include "collector/base/clock.h"
 #include "collector/pipeline/actions.h"
 
-#define ARENA_MAX  (512u << 10)
-#define TRY_LEAST  1000u /* ms */
+#define ARENA_MAX (512u << 10)
+#define TRY_LEAST 1000u /* ms */
 #define DETECTOR(NAME, BEGIN, MEMBER)                                                              \
     {                                                                                              \
         .name = NAME, .begin = BEGIN, .config = offsetof(struct rd_config, MEMBER),                \

@@ -20,6 +20,7 @@
 
 struct rd;
 struct rd_run;
+struct rd_tags;
 
 struct rd_detector {
     const char *name;
@@ -70,6 +71,7 @@ struct rd_run {
     void *state; /* the detector's own, in the arena */
     struct flue_kube_access *access;
     struct rd_job *job;
+    struct rd_tags *tags; /* until the next attempt */
 
     /* the session */
     uint64_t deadline_ns;
@@ -88,7 +90,8 @@ struct rd_run {
 /* ---- what a detector calls ------------------------------------------------------------------- */
 
 bool rd_wants(const struct rd_run *run, enum rd_name name);
-/* Copied. Empty values, text that is not UTF-8 and what is longer than RD_VALUE_MAX are left out. */
+/* Copied. Empty values, text that is not UTF-8 and what is longer than RD_VALUE_MAX are left out.
+ */
 void rd_put(struct rd_run *run, enum rd_name name, struct flue_bytes value);
 void rd_put_json(struct rd_run *run, enum rd_name name, json_t *object, const char *key);
 void rd_put_named(struct rd_run *run, struct flue_bytes key, struct flue_bytes value);
@@ -135,6 +138,11 @@ bool rd_system_is_quick(const struct rd_config *config);
 void rd_system_now(struct rd_run *run);
 void rd_docker_begin(struct rd_run *run);
 void rd_ec2_begin(struct rd_run *run);
+/* The instance's tags by the EC2 API, each to `take`, then rd_found, with or without them. The
+ * strings live as long as the attempt. */
+void rd_tags_begin(struct rd_run *run, const char *region, const char *instance,
+                   void (*take)(struct rd_run *run, const char *key, struct flue_bytes value));
+void rd_tags_end(struct rd_run *run);
 void rd_eks_begin(struct rd_run *run);
 void rd_gcp_begin(struct rd_run *run);
 void rd_azure_begin(struct rd_run *run);

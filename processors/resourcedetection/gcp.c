@@ -1,10 +1,14 @@
-/* gcp.c: Compute Engine, GKE, Cloud Run and Cloud Functions, by the metadata server.
+/* gcp.c: Compute Engine, GKE, Cloud Run and Cloud Functions, by the metadata server; labels of an
+ * instance by the Compute API, with the instance's own service account.
  *
  * One small question for each fact: the recursive listing would hold the keys of the instance too.
  * Sources: Google Cloud, "About VM metadata"; google-auth compute_engine/_metadata.py
- * (GCE_METADATA_HOST, the flavor header in both directions); Cloud Run container contract. */
+ * (GCE_METADATA_HOST, the flavor header in both directions); Cloud Run container contract; Compute
+ * Engine API, instances.get; gcloud's CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE. */
 #include <stdio.h>
 
+#include "archive/object/escape.h"
+#include "collector/base/log.h"
 #include "processors/resourcedetection/detect.h"
 
 enum platform { GCE, GKE, RUN_SERVICE, RUN_JOB, FUNCTIONS };
@@ -15,6 +19,10 @@ struct question {
     void (*take)(struct rd_run *run, struct flue_bytes value); /* NULL: as it is */
     unsigned platforms;                                        /* 1 << enum platform */
     bool optional;                                             /* 404 is fine */
+};
+
+struct instance {
+    const char *project, *zone, *name;
 };
 
 #define VM         (1u << GCE | 1u << GKE)
@@ -117,10 +125,31 @@ static enum platform platform(void)
     return rd_environment("K_SERVICE") && rd_environment("K_CONFIGURATION") ? RUN_SERVICE : GCE;
 }
 
+static const struct rd_tagged_config *config_of(const struct rd_run *run)
+{
+    return (const void *)((const char *)run->config + run->detector->config);
+}
+
+static bool wants_labels(const struct rd_run *run)
+{
+    return config_of(run)->tags.count && platform() == GCE;
+}
+
+/* Which instance the labels are asked of. */
+static const char **place_of(struct instance *instance, const struct question *question)
+{
+    return question->name == RD_CLOUD_ACCOUNT_ID ? &instance->project
+           : question->name == RD_CLOUD_ZONE     ? &instance->zone
+           : question->name == RD_HOST_NAME      ? &instance->name
+                                                 : NULL;
+}
+
 static bool wanted(const struct rd_run *run, const struct question *question)
 {
     if (!(question->platforms >> platform() & 1))
         return false;
+    if (wants_labels(run) && place_of(run->state, question))
+        return true;
     if (question->take == take_zone || question->take == take_location)
         return rd_wants(run, RD_CLOUD_ZONE) || rd_wants(run, RD_CLOUD_REGION);
     if (question->take == take_group)
@@ -132,8 +161,8 @@ static bool wanted(const struct rd_run *run, const struct question *question)
 static void put_platform(struct rd_run *run)
 {
     static const char *const names[] = {
-        [GCE] = "gcp_compute_engine",  [GKE] = "gcp_kubernetes_engine",
-        [RUN_SERVICE] = "gcp_cloud_run", [RUN_JOB] = "gcp_cloud_run",
+        [GCE] = "gcp_compute_engine",        [GKE] = "gcp_kubernetes_engine",
+        [RUN_SERVICE] = "gcp_cloud_run",     [RUN_JOB] = "gcp_cloud_run",
         [FUNCTIONS] = "gcp_cloud_functions",
     };
     enum platform at = platform();
@@ -149,15 +178,99 @@ static void put_platform(struct rd_run *run)
     }
 }
 
+/* ---- labels ---------------------------------------------------------------------------------- */
+
+static void without_labels(struct rd_run *run, const char *why)
+{
+    flue_log(FLUE_WARN, "resourcedetection", "labels of the instance are left out",
+             FLUE_S("detector", run->detector->name), FLUE_S("grant", "compute.instances.get"),
+             FLUE_S("error", why), FLUE_LOG_END);
+    put_platform(run);
+    rd_found(run);
+}
+
+static void got_labels(struct rd_run *run)
+{
+    json_t *root = rd_status(run) == 200 ? rd_object(run) : NULL, *value;
+    char why[64], name[300];
+    const char *key;
+
+    snprintf(why, sizeof why, "HTTP status %u", run->ask.status);
+    if (!root) {
+        without_labels(run, run->ask.error.code ? run->ask.error.text : why);
+        return;
+    }
+    json_object_foreach(json_object_get(root, "labels"), key, value)
+    {
+        if (!json_is_string(value) || strlen(key) > 128 || !rd_matches(&config_of(run)->tags, key))
+            continue;
+        snprintf(name, sizeof name, "gcp.gce.instance.labels.%s", key);
+        rd_put_named(run, flue_bytes_of(name),
+                     flue_bytes(json_string_value(value), json_string_length(value)));
+    }
+    json_decref(root);
+    put_platform(run);
+    rd_found(run);
+}
+
+static void got_token(struct rd_run *run)
+{
+    const struct instance *instance = run->state;
+    const char *host = rd_environment("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE");
+    json_t *root = rd_status(run) == 200 ? rd_object(run) : NULL;
+    const char *token = json_string_value(json_object_get(root, "access_token"));
+    struct flue_buffer path;
+
+    bool good = token && *token && !strpbrk(token, "\r\n");
+    run->token = good ? flue_arena_printf(&run->arena, "Bearer %s", token) : NULL;
+    json_decref(root);
+    if (!run->token) {
+        without_labels(run, "the metadata server gives no token of the default service account");
+        return;
+    }
+    const char *const parts[] = {"/compute/v1/projects/", instance->project, "/zones/",
+                                 instance->zone,          "/instances/",     instance->name};
+    flue_buffer_init(&path, 4096);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        flue_url_escape(&path, flue_bytes_of(parts[i]), i % 2 == 0);
+    flue_buffer_text(&path, "?fields=labels");
+    flue_buffer_byte(&path, 0);
+    run->endpoint = host ? host : "https://compute.googleapis.com";
+    run->ask.field_count = 0;
+    rd_field(run, "authorization", run->token);
+    if (path.failed)
+        without_labels(run, "no memory for a question");
+    else
+        rd_get(run, (const char *)path.data, got_labels);
+    flue_buffer_destroy(&path);
+}
+
+static void ask_labels(struct rd_run *run)
+{
+    const struct instance *instance = run->state;
+    if (!instance->project || !instance->zone || !instance->name) {
+        without_labels(run, "the metadata server does not say which instance this is");
+        return;
+    }
+    run->ask.field_count = 0;
+    rd_field(run, "metadata-flavor", "Google");
+    rd_get(run, "/computeMetadata/v1/instance/service-accounts/default/token", got_token);
+}
+
+/* ---- questions ------------------------------------------------------------------------------- */
+
 static void answer(struct rd_run *run);
 
 static void go_on(struct rd_run *run)
 {
     char path[128];
-    while (run->step < sizeof questions / sizeof *questions &&
-           !wanted(run, &questions[run->step]))
+    while (run->step < sizeof questions / sizeof *questions && !wanted(run, &questions[run->step]))
         run->step++;
     if (run->step == sizeof questions / sizeof *questions) {
+        if (wants_labels(run)) {
+            ask_labels(run);
+            return;
+        }
         put_platform(run);
         rd_found(run);
         return;
@@ -183,6 +296,8 @@ static void answer(struct rd_run *run)
         rd_unexpected(run);
         return;
     }
+    if (status == 200 && place_of(run->state, question))
+        *place_of(run->state, question) = flue_arena_string(&run->arena, last_part(value));
     if (status == 200 && question->take)
         question->take(run, value);
     else if (status == 200)
@@ -197,7 +312,8 @@ void rd_gcp_begin(struct rd_run *run)
     run->endpoint = flue_arena_printf(&run->arena, "http://%s", host ? host : "169.254.169.254");
     memset(&run->tls, 0, sizeof run->tls);
     run->step = 0;
-    if (!run->endpoint)
+    run->state = flue_arena_zalloc(&run->arena, 1, sizeof(struct instance));
+    if (!run->endpoint || !run->state)
         rd_failed(run, "no memory for the endpoint");
     else
         go_on(run);

@@ -258,6 +258,7 @@ static void attempt(struct rd_run *run)
 {
     run->tries++;
     run->step = 0;
+    rd_tags_end(run);
     if (run->rd->starting && run->detector->begin == rd_system_begin &&
         rd_system_is_quick(run->config))
         rd_system_now(run);
@@ -345,6 +346,7 @@ static void give_up(struct rd *rd)
         struct rd_run *run = &rd->runs[i];
         flue_timer_disarm(run->loop, &run->again);
         object_ask_stop(&run->ask);
+        rd_tags_end(run);
         if (run->job)
             run->job->run = NULL;
         run->job = NULL;
@@ -472,8 +474,7 @@ static enum flue_code wait_for_all(struct rd *rd, struct flue_error *error)
     } while (waiting.open && flue_monotonic_ns() < until);
     if (!waiting.failed)
         return FLUE_OK;
-    return flue_fail(error, FLUE_UNAVAILABLE,
-                     "detector %s: %s (fail_on_missing_metadata is true)",
+    return flue_fail(error, FLUE_UNAVAILABLE, "detector %s: %s (fail_on_missing_metadata is true)",
                      waiting.failed->detector->name,
                      waiting.open ? "no answer in time" : waiting.failed->error.text);
 }

@@ -40,7 +40,7 @@ def flue(binary, tmp_path):
     running = []
 
     def start(config, **options):
-        daemon = Flue(binary, config, tmp_path / f"flue-{len(running)}", **options)
+        daemon = Flue(options.pop("binary", binary), config, tmp_path / f"flue-{len(running)}", **options)
         running.append(daemon)
         daemon.start()
         return daemon

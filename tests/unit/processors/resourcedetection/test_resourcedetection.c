@@ -112,11 +112,12 @@ static void what_is_refused(void **state)
     assert_int_equal(mistakes("{timeout: 0s, retry: {max_elapsed_time: 1m}}"), 0);
     assert_int_equal(mistakes("system: {hostname_sources: [dns, os, cname, lookup]}"), 0);
     assert_int_equal(mistakes("system: {hostname_sources: [wins]}"), 1);
-    assert_int_equal(mistakes("ec2: {tags: ['^a$']}"), 1); /* DescribeTags is not called */
+    assert_int_equal(mistakes("ec2: {tags: ['^a$']}"), 0);
     assert_int_equal(mistakes("ec2: {tags: ['^a$'], tags_from_imds: true}"), 0);
     assert_int_equal(mistakes("ec2: {tags: ['(a'], tags_from_imds: true}"), 1);
     assert_int_equal(mistakes("azure: {tags: ['a(?=b)']}"), 1);
-    assert_int_equal(mistakes("gcp: {labels: ['^a$']}"), 1);
+    assert_int_equal(mistakes("gcp: {labels: ['^a$']}"), 0);
+    assert_int_equal(mistakes("gcp: {labels: ['(a']}"), 1);
     assert_int_equal(mistakes("ec2: {resource_attributes: {k8s.pod.name: {enabled: true}}}"), 1);
     assert_int_equal(mistakes("consul: {address: 'consul:8500', token: x, meta: {rack: ''}}"), 0);
     assert_int_equal(mistakes("consul: {meta: {rack: , site: null}}"), 0);
