@@ -7,8 +7,8 @@
  * Span labels in every form that clients send become the link: span_id or profile_id of 16 hex
  * digits, "span id" or "local root span id" as a number or in decimal (64 bits, big-endian in the
  * link), trace_id of 32 hex digits. The label stays an attribute as well, unless the link gives it
- * back as it was: span_id and trace_id alone, in lower case, once, and no other form beside it
- * (label_sets.h is the way back).
+ * back as it was: span_id and trace_id alone, in lower case, once, and no other form of the same
+ * span beside it (label_sets.h is the way back).
  */
 #include "proto/convert/from_pprof.h"
 
@@ -109,6 +109,23 @@ static bool lower_case(struct flue_bytes text)
     return true;
 }
 
+/* Does a label of another form tell this span, too? Then it hides span_id on the way back. */
+static bool told_otherwise(const struct flue_from_pprof *from, const struct ids *ids,
+                           const uint8_t span[8])
+{
+    for (unsigned form = PROFILE_ID; form <= DD_ROOT; form++) {
+        const struct flue_from_label *label = ids->first[form];
+        uint8_t other[8];
+
+        if (ids->counts[form] > 1 || (label &&
+                                      (form == PROFILE_ID ? hex_read(from, label, other, 8)
+                                                          : decimal_read(from, label, other)) &&
+                                      memcmp(other, span, sizeof other) == 0))
+            return true;
+    }
+    return false;
+}
+
 /* The row of the link that the labels name, or 0; labels that it gives back are marked taken. */
 static uint32_t link_row(struct flue_from_pprof *from, const struct ids *ids)
 {
@@ -126,8 +143,7 @@ static uint32_t link_row(struct flue_from_pprof *from, const struct ids *ids)
         memset(span, 0, sizeof span); /* a form that did not fit may have left something */
     if (!has_trace)
         memset(trace, 0, sizeof trace);
-    if (by_span_id && ids->counts[SPAN_ID] == 1 && !ids->counts[PROFILE_ID] &&
-        !ids->counts[DD_SPAN] && !ids->counts[DD_ROOT] &&
+    if (by_span_id && ids->counts[SPAN_ID] == 1 && !told_otherwise(from, ids, span) &&
         lower_case(text_at(from, ids->first[SPAN_ID]->text)))
         ids->first[SPAN_ID]->taken = true;
     if (has_trace && ids->counts[TRACE_ID] == 1 &&
