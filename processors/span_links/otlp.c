@@ -10,14 +10,15 @@
 #include "collector/base/hash.h"
 #include "processors/span_links/ids.h"
 #include "processors/span_links/span_links.h"
+#include "proto/otlp/dictionary.h"
 #include "proto/otlp/index.h"
 #include "proto/wire/writer.h"
 
 #define MOST_PARTS 12 /* span attributes of one sample that are looked at */
 
-struct told { /* what some attributes together say */
-    uint32_t parts[MOST_PARTS];
-    uint32_t count, link, drop; /* drop: 1 << part: the link says it */
+struct told {              /* what some attributes together say */
+    uint32_t first, count; /* of parts: attribute rows */
+    uint32_t link, drop;   /* drop: 1 << part: the link says it */
 };
 struct tellers { /* attributes that tell an id; `alone`: 1 + what is told by one by itself */
     struct id id;
@@ -37,6 +38,8 @@ struct linking {
     struct flue_table table;
     struct told *told;
     size_t told_count, told_room;
+    uint32_t *parts;
+    size_t part_count, part_room;
     uint8_t *out; /* samples of one profile, rewritten */
     size_t out_room;
     uint64_t linked;
@@ -174,10 +177,19 @@ static bool read_dictionary(struct linking *l, const struct flue_payload *payloa
 
 /* ---- what attributes say together ----------------------------------------------------------- */
 
-static bool same(const void *rows, uint32_t row, const void *key)
+struct wanted {
+    const uint32_t *parts;
+    uint32_t count;
+};
+
+static bool same(const void *linking, uint32_t row, const void *key)
 {
-    const struct told *a = (const struct told *)rows + row, *b = key;
-    return a->count == b->count && memcmp(a->parts, b->parts, a->count * sizeof a->parts[0]) == 0;
+    const struct linking *l = linking;
+    const struct told *told = &l->told[row];
+    const struct wanted *wanted = key;
+
+    return told->count == wanted->count &&
+           memcmp(l->parts + told->first, wanted->parts, told->count * sizeof *wanted->parts) == 0;
 }
 
 static struct tellers *teller_of(const struct linking *l, uint32_t attribute)
@@ -187,17 +199,18 @@ static struct tellers *teller_of(const struct linking *l, uint32_t attribute)
 
 static bool make_link(struct linking *l, struct told *told)
 {
+    const uint32_t *parts = l->parts + told->first;
     uint8_t row[64], *at = row;
     struct id_link link;
     struct ids ids = {0};
 
     for (uint32_t i = 0; i < told->count; i++)
-        (void)ids_add(&ids, &teller_of(l, told->parts[i])->id);
+        (void)ids_add(&ids, &teller_of(l, parts[i])->id);
     ids_link(&ids, &link);
     if (!link.has_span && !link.has_trace)
         return true;
     for (uint32_t i = 0; i < told->count && !l->self->config->keep_labels; i++) {
-        const struct id *id = &teller_of(l, told->parts[i])->id;
+        const struct id *id = &teller_of(l, parts[i])->id;
         bool counts = ids.of[id->form].hi == id->hi && ids.of[id->form].lo == id->lo;
         if (link.told & 1u << id->form && counts)
             told->drop |= 1u << i;
@@ -211,34 +224,43 @@ static bool make_link(struct linking *l, struct told *told)
 }
 
 /* 1 + its place in `told`; 0: *l->code. */
-static uint32_t told_by(struct linking *l, const uint32_t *parts, uint32_t count)
+static uint32_t told_new(struct linking *l, const struct wanted *wanted)
 {
-    uint32_t *alone = count == 1 ? &teller_of(l, parts[0])->alone : NULL;
-    struct told told = {.count = count};
-    uint64_t hash = count;
+    struct told told = {.first = (uint32_t)l->part_count, .count = wanted->count};
 
-    if (alone && *alone)
-        return *alone;
-    memcpy(told.parts, parts, count * sizeof *parts);
-    if (!alone) {
-        if (l->told_count && same(l->told, (uint32_t)l->told_count - 1, &told))
-            return (uint32_t)l->told_count;
-        for (uint32_t i = 0; i < count; i++)
-            hash = flue_hash_join(hash, parts[i]);
-        uint32_t row = flue_table_find(&l->table, hash, same, l->told, &told);
-        if (row != FLUE_TABLE_NONE)
-            return row + 1;
-    }
+    for (uint32_t i = 0; i < wanted->count; i++)
+        if (!FLUE_ARENA_PUSH(&l->arena, l->parts, l->part_count, l->part_room, wanted->parts[i]))
+            return no_memory(l);
     if (!make_link(l, &told))
         return 0;
-    if (!FLUE_ARENA_PUSH(&l->arena, l->told, l->told_count, l->told_room, told) ||
-        (!alone && !flue_table_insert(&l->table, hash, (uint32_t)l->told_count - 1))) {
-        (void)no_memory(l);
-        return 0;
-    }
-    if (alone)
-        *alone = (uint32_t)l->told_count;
+    if (!FLUE_ARENA_PUSH(&l->arena, l->told, l->told_count, l->told_room, told))
+        return no_memory(l);
     return (uint32_t)l->told_count;
+}
+
+static uint32_t told_by(struct linking *l, const uint32_t *parts, uint32_t count)
+{
+    struct wanted wanted = {parts, count};
+    uint64_t hash = count;
+    uint32_t row;
+
+    if (count == 1) {
+        struct tellers *teller = teller_of(l, parts[0]);
+        if (!teller->alone)
+            teller->alone = told_new(l, &wanted);
+        return teller->alone;
+    }
+    if (l->told_count && same(l, (uint32_t)l->told_count - 1, &wanted))
+        return (uint32_t)l->told_count;
+    for (uint32_t i = 0; i < count; i++)
+        hash = flue_hash_join(hash, parts[i]);
+    row = flue_table_find(&l->table, hash, same, l, &wanted);
+    if (row != FLUE_TABLE_NONE)
+        return row + 1;
+    row = told_new(l, &wanted);
+    if (row && !flue_table_insert(&l->table, hash, row - 1))
+        return no_memory(l);
+    return row;
 }
 
 /* ---- samples -------------------------------------------------------------------------------- */
@@ -268,34 +290,34 @@ static uint32_t read_sample(struct linking *l, struct flue_bytes sample)
     return told && l->told[told - 1].link ? told : 0;
 }
 
-static bool dropped(const struct told *told, uint64_t attribute)
+static bool dropped(const struct linking *l, const struct told *told, uint64_t attribute)
 {
     for (uint32_t i = 0; i < told->count; i++)
-        if (told->parts[i] == attribute)
+        if (l->parts[told->first + i] == attribute)
             return told->drop >> i & 1;
     return false;
 }
 
-static uint8_t *write_indices(uint8_t *at, const struct flue_field_value *field,
-                              const struct told *told)
+static uint8_t *write_indices(const struct linking *l, uint8_t *at,
+                              const struct flue_field_value *field, const struct told *told)
 {
     struct flue_reader run = flue_reader(field->bytes);
     size_t size = 0;
     uint64_t index;
 
     if (field->type == FLUE_VARINT) {
-        if (dropped(told, field->varint))
+        if (dropped(l, told, field->varint))
             return at;
         *at++ = (uint8_t)flue_tag(2, FLUE_VARINT);
         return flue_write_varint(at, field->varint);
     }
     while (flue_read_varint(&run, &index))
-        size += dropped(told, index) ? 0 : flue_varint_size(index);
+        size += dropped(l, told, index) ? 0 : flue_varint_size(index);
     if (!size)
         return at;
     at = flue_write_len_head(at, 2, size);
     for (run = flue_reader(field->bytes); flue_read_varint(&run, &index);)
-        if (!dropped(told, index))
+        if (!dropped(l, told, index))
             at = flue_write_varint(at, index);
     return at;
 }
@@ -303,7 +325,8 @@ static uint8_t *write_indices(uint8_t *at, const struct flue_field_value *field,
 #define GROWTH 24 /* of a sample: a longer head, the link */
 
 /* The sample with its link, and without what the link says. */
-static uint8_t *write_sample(uint8_t *at, struct flue_bytes sample, const struct told *told)
+static uint8_t *write_sample(const struct linking *l, uint8_t *at, struct flue_bytes sample,
+                             const struct told *told)
 {
     struct flue_reader reader = flue_reader(sample);
     struct flue_field_value field;
@@ -312,7 +335,7 @@ static uint8_t *write_sample(uint8_t *at, struct flue_bytes sample, const struct
 
     while (flue_read_field(&reader, &field)) {
         if (field.number == 2) {
-            end = write_indices(end, &field, told);
+            end = write_indices(l, end, &field, told);
         } else if (field.number != 3) {
             memcpy(end, field.tag_at, (size_t)(reader.at - field.tag_at));
             end += reader.at - field.tag_at;
@@ -376,7 +399,7 @@ static bool one_profile(void *arg, const struct flue_otlp_profile *profile)
         if (field.number != 2)
             continue;
         if (says[i]) {
-            at = write_sample(at, field.bytes, &l->told[says[i] - 1]);
+            at = write_sample(l, at, field.bytes, &l->told[says[i] - 1]);
             l->linked++;
         } else {
             memcpy(at, field.tag_at, whole);
@@ -393,9 +416,9 @@ enum flue_code span_links_otlp(struct span_links *self, struct flue_batch **batc
                                struct flue_error *error)
 {
     struct linking l = {.self = self, .error = error};
-    size_t budget = (*batch)->payload->ops->encoded_size((*batch)->payload) * 8;
+    size_t budget = (*batch)->payload->ops->encoded_size((*batch)->payload) * FLUE_OTLP_WORK_FACTOR;
 
-    flue_arena_init(&l.arena, budget < (4u << 20) ? 4u << 20 : budget, 0);
+    flue_arena_init(&l.arena, budget < FLUE_OTLP_WORK_FLOOR ? FLUE_OTLP_WORK_FLOOR : budget, 0);
     if (read_dictionary(&l, (*batch)->payload)) {
         *batch = flue_batch_writable(*batch, error);
         if (!*batch) {
