@@ -102,13 +102,7 @@ static void put(struct object_op *op)
 static bool md5_wrong(struct object_call *call, struct flue_bytes data)
 {
     struct flue_bytes said = flue_call_header(&call->http, "content-md5");
-    struct flue_slices slices = {.items = &data, .count = 1, .total = data.size};
-    struct flue_digest digest;
-    char own[48];
-    if (!said.size || flue_digest_make(&slices, FLUE_DIGEST_MD5, &digest, NULL))
-        return false;
-    flue_digest_base64(&digest, FLUE_DIGEST_MD5, own);
-    return !flue_bytes_is(said, own);
+    return said.size && object_digest_differs(data, FLUE_DIGEST_MD5, said);
 }
 
 static void on_got(struct object_call *call)

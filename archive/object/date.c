@@ -5,17 +5,25 @@
 #include <string.h>
 #include <time.h>
 
-bool object_http_date(struct flue_bytes text, uint64_t *seconds)
+/* Behind what the format took; NULL: not that, or before 1970. */
+static const char *take(struct flue_bytes text, const char *format, char copy[48], struct tm *tm)
 {
-    char copy[40];
-    struct tm tm = {0};
-    if (text.size >= sizeof copy)
-        return false;
+    memset(tm, 0, sizeof *tm);
+    if (text.size >= 48)
+        return NULL;
     if (text.size)
         memcpy(copy, text.data, text.size);
     copy[text.size] = 0;
-    const char *end = strptime(copy, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    if (!end || *end || tm.tm_year < 70)
+    const char *end = strptime(copy, format, tm);
+    return end && tm->tm_year >= 70 ? end : NULL;
+}
+
+bool object_http_date(struct flue_bytes text, uint64_t *seconds)
+{
+    char copy[48];
+    struct tm tm;
+    const char *end = take(text, "%a, %d %b %Y %H:%M:%S GMT", copy, &tm);
+    if (!end || *end)
         return false;
     *seconds = (uint64_t)timegm(&tm);
     return true;
@@ -24,14 +32,9 @@ bool object_http_date(struct flue_bytes text, uint64_t *seconds)
 bool object_iso_date(struct flue_bytes text, uint64_t *seconds)
 {
     char copy[48];
-    struct tm tm = {0};
-    if (text.size >= sizeof copy)
-        return false;
-    if (text.size)
-        memcpy(copy, text.data, text.size);
-    copy[text.size] = 0;
-    const char *end = strptime(copy, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (!end || tm.tm_year < 70)
+    struct tm tm;
+    const char *end = take(text, "%Y-%m-%dT%H:%M:%S", copy, &tm);
+    if (!end)
         return false;
     if (*end == '.')
         for (end++; isdigit((unsigned char)*end); end++)

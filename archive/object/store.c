@@ -567,6 +567,17 @@ void object_call_cancel(struct object_call *call)
     }
 }
 
+bool object_digest_differs(struct flue_bytes data, unsigned which, struct flue_bytes said)
+{
+    struct flue_slices slices = {.items = &data, .count = 1, .total = data.size};
+    struct flue_digest digest;
+    char own[48];
+    if (flue_digest_make(&slices, which, &digest, NULL))
+        return false;
+    flue_digest_base64(&digest, which, own);
+    return !flue_bytes_is(said, own);
+}
+
 bool object_is_one_of(struct flue_bytes text, const char *const *names)
 {
     for (; *names; names++)

@@ -133,6 +133,8 @@ void object_range(const struct flue_object_request *request, char *out);
 /* "bytes 0-9/100": the total; false: not stated. */
 bool object_content_range(struct flue_bytes text, uint64_t *from, uint64_t *total);
 bool object_status_ok(const struct object_call *call);
+/* `said` is base64 of a digest (FLUE_DIGEST_) of other bytes. False where it cannot be told. */
+bool object_digest_differs(struct flue_bytes data, unsigned which, struct flue_bytes said);
 bool object_is_one_of(struct flue_bytes text, const char *const *names); /* up to a NULL */
 
 /* ---- calls ---------------------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 /* The writer with everything around it played by this file: stores, the log's notes, the engine's
  * sends, the pool, time. One thread, one event at a time, so that it can be ended between any two
  * of them and any allocation can fail. */
+#include <limits.h>
+
 #include "../../../fault/fault.h"
 
 #include "archive/layout/key.h"
@@ -295,6 +297,15 @@ static bool step(void)
     return true;
 }
 
+/* Events that there were, `most` at the most. */
+static unsigned go(unsigned most)
+{
+    unsigned done = 0;
+    while (done < most && step())
+        done++;
+    return done;
+}
+
 static struct flue_batch *batch(unsigned number)
 {
     struct flue_block *block;
@@ -464,8 +475,7 @@ static void records_become_one_object_after_their_cut_is_logged(void **state)
     world.refuse = 2;
     send_all();
     assert_int_equal(answers(FLUE_SENT), 0);
-    while (step())
-        continue;
+    go(UINT_MAX);
     assert_int_equal(answers(FLUE_SENT), SENDS);
     assert_int_equal(world.notes_open_at_put, 0);
     assert_int_equal(world.note_count, 0); /* dropped with the last answer */
@@ -485,9 +495,7 @@ static void it_may_end_between_any_two_events(void **state)
         open_writer();
         world.refuse = 1;
         send_all();
-        unsigned done = 0;
-        while (done < steps && step())
-            done++;
+        unsigned done = go(steps);
         for (size_t i = 0; i < world.asked_count; i++)
             if (world.asked[i]->kind == OBJECT_PUT && !is_index(world.asked[i]->request->key))
                 memcpy(key, world.asked[i]->request->key.data, world.asked[i]->request->key.size);
@@ -500,8 +508,7 @@ static void it_may_end_between_any_two_events(void **state)
         for (unsigned i = SENDS; i-- > 0;) /* in another order */
             if (world.sends[i].kind != FLUE_SENT)
                 send_one(i, 1);
-        while (step())
-            continue;
+        go(UINT_MAX);
         assert_int_equal(answers(FLUE_SENT), SENDS);
         assert_int_equal(samples_stored(), expected);
         if (key[0])
@@ -520,9 +527,7 @@ static void requests_may_end_between_any_two_events(void **state)
         open_writer();
         world.refuse = 1;
         send_all();
-        unsigned done = 0;
-        while (done < steps && step())
-            done++;
+        unsigned done = go(steps);
         end_writer();
         assert_int_equal(answers(FLUE_SENT) + answers(FLUE_RETRY), SENDS);
         finish();
@@ -587,8 +592,7 @@ static void loops_and_names_never_meet(void **state)
     open_writer();
     send_one(0, 0);
     send_one(1, 1);
-    while (step())
-        continue;
+    go(UINT_MAX);
     assert_int_equal(answers(FLUE_SENT), 2);
     assert_int_equal(world.object_count, 4);
     for (size_t i = 0; i < 4; i++) {
@@ -612,8 +616,7 @@ static void the_name_does_not_depend_on_the_loop(void **state)
     open_writer();
     for (unsigned i = 0; i < SENDS; i++)
         send_one(i, 1);
-    while (step())
-        continue;
+    go(UINT_MAX);
     size_t found = 0;
     for (size_t i = 0; i < world.object_count; i++)
         found += strstr(world.objects[i].key, "/index/node.idx") != NULL;
