@@ -253,7 +253,21 @@ static void the_ready_set(void **state)
                  {"runtime.gcDrain", "gc"},
                  {"_PyEval_EvalFrameDefault", "interpreter"},
                  {"do_syscall_64", "kernel"},
-                 {"frobnicate", "unmatched"}};
+                 {"runtime/pprof.(*profileBuilder).emitLocation", "profiling"},
+                 {"Garbage Collection", "gc"},
+                 {"loop_filter_deblock_row", "encoding"},
+                 {"session_heartbeat", "session"},
+                 {"ring::aead::seal", "tls"},
+                 {"frobnicate", "unmatched"},
+                 /* What only looks like one of them. */
+                 {"runtime/pprof.Do", "unmatched"},
+                 {"eb_delete", "unmatched"},
+                 {"inodeblock_find", "unmatched"},
+                 {"wp_heartbeat_settings", "unmatched"},
+                 {"ring::Lookup", "unmatched"},
+                 {"nss_files_parse", "unmatched"},
+                 {"hyperscan_match", "unmatched"},
+                 {"extent_map_lookup", "unmatched"}};
     struct bound b;
     bind(&b, "rules: []", true, false);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -268,6 +282,34 @@ static void the_ready_set(void **state)
     bind(&b, "rules: [{subsystem: mine, function: [malloc]}]", true, false);
     assert_string_equal(FUNCTION(&b, "malloc"), "mine");
     assert_string_equal(FUNCTION(&b, "calloc"), "allocation");
+    flue_arena_destroy(&b.arena);
+}
+
+/* What a function is called says more than the file it stands in; what a program is called is asked
+ * last. */
+static void the_ready_order(void **state)
+{
+    const char *const idle[] = {"runtime.nanotime", "runtime.findRunnable", "runtime.mcall"};
+    const char *const grown[] = {"runtime.step", "runtime.morestack", "main.f"};
+    struct bound b;
+    bind(&b, "rules: []", true, false);
+    uint16_t file = subsystem_of_file(b.rules, FLUE_BYTES("/srv/abr.py"));
+    uint16_t function =
+        subsystem_of_function(b.rules, FLUE_BYTES("write_manifest"), FLUE_BYTES(""));
+    uint16_t program = subsystem_of_mapping(b.rules, FLUE_BYTES("/srv/edge-router"));
+    assert_string_equal(name_of(&b, file), "abr");
+    assert_string_equal(name_of(&b, function < file ? function : file), "packaging");
+    assert_string_equal(name_of(&b, program), "routing");
+    for (size_t i = 0; i < 2; i++) {
+        const char *const *frames = i ? grown : idle;
+        uint16_t sum = SUBSYSTEM_NONE;
+        for (size_t k = 0; k < 3; k++) {
+            uint16_t frame =
+                subsystem_of_function(b.rules, flue_bytes_of(frames[k]), FLUE_BYTES(""));
+            (void)subsystem_join(b.rules, &sum, frame < program ? frame : program);
+        }
+        assert_string_equal(name_of(&b, sum), i ? "routing" : "scheduler");
+    }
     flue_arena_destroy(&b.arena);
 }
 
@@ -313,6 +355,7 @@ int main(void)
         cmocka_unit_test(packages_and_paths),
         cmocka_unit_test(order_within_a_stack),
         cmocka_unit_test(the_ready_set),
+        cmocka_unit_test(the_ready_order),
         cmocka_unit_test(mistakes),
         cmocka_unit_test(names_without_end),
     };
