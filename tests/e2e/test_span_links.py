@@ -380,7 +380,8 @@ profiles, traces, kind = sys.argv[1:]
 pyroscope.configure(application_name="abr.packager", server_address=profiles, upload_interval=1, sample_rate=100)
 provider = TracerProvider(resource=Resource.create({"service.name": "abr.packager"}))
 provider.add_span_processor(PyroscopeSpanProcessor() if kind == "marked" else Unmarked())
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=traces)))
+# Spans leave at the end, when the profiles have been sent.
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=traces), schedule_delay_millis=600000))
 tracer = provider.get_tracer("segments")
 for _ in range(4):
     with tracer.start_as_current_span("segment") as root:
@@ -420,7 +421,7 @@ def pairs_find_each_other(running, sink, otlp_sink, pyroscope, output):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["marked", "unmarked"])
 def test_python_sdks(daemon, otlp_sink, pyroscope, sink, kind):
-    running = daemon("window: 20s")
+    running = daemon("window: 2s")
     done = subprocess.run([sys.executable, "-c", PYTHON, f"http://127.0.0.1:{running.ports['pyroscope']}",
                            f"http://127.0.0.1:{running.ports['http']}/v1/traces", kind],
                           check=True, timeout=180, capture_output=True, text=True)
@@ -434,7 +435,7 @@ def test_python_sdks(daemon, otlp_sink, pyroscope, sink, kind):
 
 @pytest.mark.slow
 def test_go_sdks(daemon, otlp_sink, pyroscope, sink):
-    running = daemon()
+    running = daemon("window: 2s")
     done = subprocess.run([BIN / "spans", "-profiles", f"http://127.0.0.1:{running.ports['pyroscope']}",
                            "-traces", f"127.0.0.1:{running.ports['http']}"],
                           check=True, timeout=180, capture_output=True, text=True)
