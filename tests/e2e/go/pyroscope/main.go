@@ -51,6 +51,7 @@ type received struct {
 	Protocol string            `json:"protocol"`
 	Labels   map[string]string `json:"labels"`
 	ID       string            `json:"id"`
+	Arrived  int64             `json:"arrived_nanos"` // of its request
 	Bytes    int               `json:"bytes"`
 	Gzip     bool              `json:"gzip"`
 	Raw      []byte            `json:"raw,omitempty"`
@@ -197,6 +198,7 @@ func (s *server) check(labels map[string]string, names []string, raw []byte) (*r
 }
 
 func (s *server) Push(ctx context.Context, req *connect.Request[pushv1.PushRequest]) (*connect.Response[pushv1.PushResponse], error) {
+	arrived := time.Now().UnixNano()
 	s.mu.Lock()
 	s.requests++
 	s.inFlight++
@@ -265,6 +267,7 @@ func (s *server) Push(ctx context.Context, req *connect.Request[pushv1.PushReque
 				}
 				continue
 			}
+			r.Arrived = arrived
 			r.Tenant, r.Protocol, r.ID = tenant, req.Peer().Protocol, sample.ID
 			s.keep(r)
 		}
