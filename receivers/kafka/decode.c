@@ -88,10 +88,13 @@ enum flue_code kafka_context_make(const struct kafka_arrival *record, bool label
             continue;
         }
         if (label) {
-            context->labels[context->label_count++] = (struct flue_pprof_label){
+            const struct flue_pprof_label own = {
                 unescaped(&context->arena,
                           flue_bytes_from(header->name, sizeof FLUE_KAFKA_LABEL_PREFIX - 1)),
                 unescaped(&context->arena, header->value)};
+            if (!own.name.data || !own.value.data)
+                return flue_fail(error, FLUE_NO_MEMORY, "no memory to take a record");
+            context->labels[context->label_count++] = own;
             continue;
         }
         struct flue_bytes name = lower(&context->arena, header->name);
@@ -294,10 +297,12 @@ static enum flue_code extract(const struct kafka_decoding *decoding,
         struct flue_bytes name = lower(&arena, flue_bytes_of(decoding->extract[i]));
         struct flue_bytes value = flue_origin_header(context->origin, name);
         char *key = flue_arena_printf(&arena, "kafka.header.%s", decoding->extract[i]);
-        if (value.data && key)
+        if (!name.data || !key)
+            code = flue_fail(error, FLUE_NO_MEMORY, "no memory for header_extraction");
+        else if (value.data)
             items[count++] = text_header(flue_bytes_of(key), repaired_text(&arena, value));
     }
-    if (count)
+    if (count && !code)
         code = flue_attribute_block(flue_otlp_attribute_set, &arena, items, count, &set, &block,
                                     error);
     for (size_t i = 0; !code && count && i < ops->resource_count(payload); i++)
