@@ -56,6 +56,9 @@ struct flue_client_config { /* confighttp/configgrpc client keys that act on the
 /* For a component's check(): FLUE_INVALID says what is wrong with it. `url`: confighttp, a scheme
  * (http, https, unix) is required; else configgrpc's forms. */
 enum flue_code flue_client_endpoint_check(const char *endpoint, bool url, struct flue_error *error);
+/* Does it stay on this machine: a Unix socket, localhost, 127.0.0.0/8, ::1? False also for one that
+ * is wrong. */
+bool flue_client_endpoint_is_local(const char *endpoint);
 /* Path and query of a URL ("/base?x=1"), borrowed; empty if none. The client itself ignores them.
  */
 struct flue_bytes flue_client_endpoint_path(const char *endpoint);

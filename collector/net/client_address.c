@@ -141,6 +141,20 @@ enum flue_code flue_client_endpoint_check(const char *endpoint, bool url, struct
     return split_endpoint(endpoint, url, &parts, error);
 }
 
+bool flue_client_endpoint_is_local(const char *endpoint)
+{
+    struct parts parts;
+    struct flue_error error;
+    struct in_addr four;
+    char host[64];
+    if (split_endpoint(endpoint, false, &parts, &error))
+        return false;
+    if (parts.local || flue_bytes_is(parts.host, "localhost") || flue_bytes_is(parts.host, "::1"))
+        return true;
+    snprintf(host, sizeof host, "%.*s", FLUE_PRI(parts.host));
+    return inet_pton(AF_INET, host, &four) == 1 && ntohl(four.s_addr) >> 24 == 127;
+}
+
 static char *copy(struct flue_bytes b)
 {
     return strndup((const char *)b.data, b.size);

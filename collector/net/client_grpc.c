@@ -96,6 +96,15 @@ struct flue_client_config flue_client_grpc_settings(const struct flue_client_grp
     return client;
 }
 
+void flue_client_grpc_secrecy_check(const struct flue_client_grpc_config *config,
+                                    const char *endpoint, const char *path,
+                                    struct flue_check *check)
+{
+    struct flue_client_config client = flue_client_grpc_settings(config);
+    client.endpoint = endpoint;
+    flue_client_secrecy_check(&client, config->auth, &config->headers, path, check);
+}
+
 enum flue_code flue_client_grpc_headers(const struct flue_client_grpc_config *config,
                                         struct flue_arena *arena, const struct flue_header **out,
                                         size_t *count, struct flue_error *error)

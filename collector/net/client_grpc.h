@@ -28,9 +28,14 @@ struct flue_client_grpc_config {
 };
 extern const struct flue_field flue_client_grpc_fields[];
 
-/* `path`: of the block, with its last dot ("protocol.otlp."), or "". */
+/* `path`: of the block, with its last dot ("protocol.otlp."), or "". The endpoint's own warning is
+ * flue_client_grpc_secrecy_check, once for every endpoint. */
 void flue_client_grpc_check(const struct flue_client_grpc_config *config, const char *path,
                             struct flue_check *check);
+
+void flue_client_grpc_secrecy_check(const struct flue_client_grpc_config *config,
+                                    const char *endpoint, const char *path,
+                                    struct flue_check *check);
 
 enum flue_coding flue_client_grpc_coding(const struct flue_client_grpc_config *config);
 int flue_client_grpc_level(const struct flue_client_grpc_config *config);

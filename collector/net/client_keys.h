@@ -38,6 +38,13 @@ enum flue_code flue_client_auth_find(const struct flue_create *create,
                                      const struct flue_client_auth *auth, struct flue_auth **out,
                                      struct flue_error *error);
 
+/* In check(): a warning where credentials (of `auth`, or a header "authorization" of `headers`; each
+ * may be NULL) go to client->endpoint in plain text, unless that is on this machine. `path`: of the
+ * block that has the key auth, with its last dot, or "". */
+void flue_client_secrecy_check(const struct flue_client_config *client,
+                               const struct flue_client_auth *auth, const struct flue_map *headers,
+                               const char *path, struct flue_check *check);
+
 /* ---- headers -------------------------------------------------------------------------------- */
 
 #define FLUE_CLIENT_OWN_HEADERS    8 /* of the exporter itself, in one request */

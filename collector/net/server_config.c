@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "collector/base/codec.h"
+#include "collector/net/client.h"
 #include "collector/net/listener.h"
 #include "collector/net/proxy.h"
 
@@ -219,6 +220,12 @@ void flue_server_check(const struct flue_server_config *config, const char *path
         const struct flue_tls_config *common = &config->tls->common;
         if (!(common->cert_file && *common->cert_file) && !(common->cert_pem && *common->cert_pem))
             flue_check_fail(check, tls, "a listener with tls needs cert_file and key_file");
+    } else if (config->auth && config->endpoint && config->transport == 0 &&
+               (*config->endpoint == ':' || !flue_client_endpoint_is_local(config->endpoint))) {
+        flue_check_warn(check, AT("auth"),
+                        "senders give their credentials to \"%.200s\" without TLS, where everybody "
+                        "between can read them: add tls, or listen on localhost",
+                        config->endpoint);
     }
 #undef AT
 }

@@ -127,7 +127,8 @@ static const char *with_port(struct flue_arena *arena, const char *name)
     return has ? name : flue_arena_printf(arena, "%s:" DEFAULT_PORT, name);
 }
 
-static void check_static(const struct static_config *config, struct flue_check *check)
+static void check_static(const struct static_config *config,
+                         const struct flue_client_grpc_config *grpc, struct flue_check *check)
 {
     struct flue_error error;
     char at[64];
@@ -139,10 +140,13 @@ static void check_static(const struct static_config *config, struct flue_check *
         snprintf(at, sizeof at, "resolver.static.hostnames[%zu]", i);
         if (flue_client_endpoint_check(name, false, &error))
             flue_check_fail(check, at, "%s", error.text);
+        else
+            flue_client_grpc_secrecy_check(grpc, name, "protocol.otlp.", check);
     }
 }
 
-static void check_dns(const struct dns_config *config, struct flue_check *check)
+static void check_dns(const struct dns_config *config, const struct flue_client_grpc_config *grpc,
+                      struct flue_check *check)
 {
     uint64_t port;
     if (config->hostname && (!*config->hostname || strlen(config->hostname) > 253))
@@ -150,6 +154,8 @@ static void check_dns(const struct dns_config *config, struct flue_check *check)
     if (!flue_parse_u64(flue_bytes_of(config->port), &port) || port == 0 || port > 65535)
         flue_check_fail(check, "resolver.dns.port", "\"%.32s\" is no port from 1 to 65535",
                         config->port);
+    if (config->hostname && *config->hostname)
+        flue_client_grpc_secrecy_check(grpc, config->hostname, "protocol.otlp.", check);
 }
 
 static void check(const void *bound, struct flue_check *check)
@@ -180,9 +186,9 @@ static void check(const void *bound, struct flue_check *check)
     if (!resolver->static_ == !resolver->dns)
         flue_check_fail(check, "resolver", "give one of static and dns");
     if (resolver->static_)
-        check_static(resolver->static_, check);
+        check_static(resolver->static_, &config->protocol.otlp.client, check);
     if (resolver->dns)
-        check_dns(resolver->dns, check);
+        check_dns(resolver->dns, &config->protocol.otlp.client, check);
 }
 
 /* Those of a service are to meet in one place, where span_links marks the spans that have a

@@ -51,6 +51,7 @@ static void otlp_grpc_check(const void *bound, struct flue_check *check)
     if (config->endpoint && flue_client_endpoint_check(config->endpoint, false, &error))
         flue_check_fail(check, "endpoint", "%s", error.text);
     flue_client_grpc_check(&config->client, "", check);
+    flue_client_grpc_secrecy_check(&config->client, config->endpoint, "", check);
 }
 
 /* ---- calls ---------------------------------------------------------------------------------- */

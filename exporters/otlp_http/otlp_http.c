@@ -126,10 +126,15 @@ static void otlp_http_check(const void *bound, struct flue_check *check)
                 {"traces_endpoint", config->traces_endpoint},
                 {"metrics_endpoint", config->metrics_endpoint},
                 {"logs_endpoint", config->logs_endpoint}};
+    struct flue_client_config client = {.tls = config->tls, .tls_by_scheme = true};
     struct flue_error error;
-    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        client.endpoint = urls[i].url;
         if (urls[i].url && *urls[i].url && flue_client_endpoint_check(urls[i].url, true, &error))
             flue_check_fail(check, urls[i].key, "%s", error.text);
+        else
+            flue_client_secrecy_check(&client, config->auth, &config->headers, "", check);
+    }
     if (!(config->endpoint && *config->endpoint) &&
         !(config->profiles_endpoint && *config->profiles_endpoint) &&
         !(config->traces_endpoint && *config->traces_endpoint) &&

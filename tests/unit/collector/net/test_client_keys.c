@@ -114,9 +114,62 @@ static void levels(void **state)
     assert_int_equal(level, FLUE_LEVEL_DEFAULT);
 }
 
+/* ---- credentials ---------------------------------------------------------------------------- */
+
+static size_t warnings_of(const struct flue_client_config *client, const char *authenticator,
+                          const char *header)
+{
+    const struct flue_client_auth auth = {authenticator};
+    const struct flue_map_entry entry = {header ? header : "x-a", "secret"};
+    const struct flue_map map = {&entry, 1};
+    struct flue_arena arena;
+    struct flue_check check;
+    struct flue_buffer out;
+    flue_arena_init(&arena, 0, 0);
+    flue_buffer_init(&out, 1 << 20);
+    flue_check_init(&check, &arena);
+    flue_client_secrecy_check(client, authenticator ? &auth : NULL, &map, "", &check);
+    flue_check_print(&check, &out);
+    assert_int_equal(check.mistakes, 0);
+    assert_true(!out.size || !strstr((const char *)out.data, "secret"));
+    size_t warnings = check.warnings;
+    flue_buffer_destroy(&out);
+    flue_arena_destroy(&arena);
+    return warnings;
+}
+
+static void credentials_in_plain_text_are_a_warning(void **state)
+{
+    const struct {
+        struct flue_client_config client;
+        const char *auth, *header;
+        size_t warnings;
+    } rows[] = {
+        {{.endpoint = "a:1", .tls = {.insecure = true}}, "basicauth", NULL, 1},
+        {{.endpoint = "a:1", .tls = {.insecure = true}}, NULL, "Authorization", 1},
+        {{.endpoint = "a:1", .tls = {.insecure = true}}, NULL, "x-other", 0},
+        {{.endpoint = "a:1", .tls = {.insecure = true}}, "", NULL, 0},
+        {{.endpoint = "a:1"}, "basicauth", NULL, 0},
+        {{.endpoint = "http://a", .tls_by_scheme = true}, "basicauth", NULL, 1},
+        {{.endpoint = "https://a", .tls_by_scheme = true}, "basicauth", NULL, 0},
+        {{.endpoint = "http://127.0.0.1:80", .tls_by_scheme = true}, "basicauth", NULL, 0},
+        {{.endpoint = "http://128.0.0.1:80", .tls_by_scheme = true}, "basicauth", NULL, 1},
+        {{.endpoint = "http://127.evil.example", .tls_by_scheme = true}, "basicauth", NULL, 1},
+        {{.endpoint = "localhost:1", .tls = {.insecure = true}}, "basicauth", NULL, 0},
+        {{.endpoint = "[::1]:1", .tls = {.insecure = true}}, "basicauth", NULL, 0},
+        {{.endpoint = "[::2]:1", .tls = {.insecure = true}}, "basicauth", NULL, 1},
+        {{.endpoint = "unix:///run/a", .tls = {.insecure = true}}, "basicauth", NULL, 0},
+        {{.endpoint = NULL, .tls_by_scheme = true}, "basicauth", NULL, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (warnings_of(&rows[i].client, rows[i].auth, rows[i].header) != rows[i].warnings)
+            fail_msg("row %zu", i);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(credentials_in_plain_text_are_a_warning),
         cmocka_unit_test(names_and_values_are_checked),
         cmocka_unit_test(own_headers_come_first_and_names_are_lower_case),
         cmocka_unit_test(levels),

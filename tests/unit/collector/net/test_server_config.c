@@ -118,9 +118,37 @@ static void test_equal(void **state)
     assert_false(flue_server_config_equal(&a, &b));
 }
 
+static void test_credentials_in_plain_text(void **state)
+{
+    static const struct {
+        const char *yaml;
+        size_t warnings;
+    } rows[] = {
+        {"{endpoint: '0.0.0.0:1', auth: {authenticator: a}}", 1},
+        {"{endpoint: ':1', auth: {authenticator: a}}", 1},
+        {"{endpoint: '[::]:1', auth: {authenticator: a}}", 1},
+        {"{endpoint: 'node.example:1', auth: {authenticator: a}}", 1},
+        {"{endpoint: '0.0.0.0:1'}", 0},
+        {"{endpoint: '127.0.0.1:1', auth: {authenticator: a}}", 0},
+        {"{endpoint: 'localhost:1', auth: {authenticator: a}}", 0},
+        {"{endpoint: '[::1]:1', auth: {authenticator: a}}", 0},
+        {"{endpoint: /run/a, transport: unix, auth: {authenticator: a}}", 0},
+        {"{endpoint: '0.0.0.0:1', auth: {authenticator: a}, tls: {cert_file: c, key_file: k}}", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct flue_server_config *config = bound(rows[i].yaml, false);
+        assert_non_null(config);
+        flue_server_check(config, "", &check);
+        assert_int_equal(check.mistakes, 0);
+        if (check.warnings != rows[i].warnings)
+            fail_msg("%s: %zu warnings", rows[i].yaml, check.warnings);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_credentials_in_plain_text),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_mistakes),
