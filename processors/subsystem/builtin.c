@@ -32,7 +32,10 @@ const struct subsystem_builtin subsystem_builtin[] = {
          "runtime/pprof.print*", "runtime/pprof.profileWriter*", "runtime/pprof.(*Profile)*",
          "runtime/pprof.runtime_*", "runtime/pprof.StopCPU*", "runtime/pprof.newProfileBuilder*",
          "runtime.doRecordGoroutineProfile*", "runtime.sigprof*", "runtime.(*cpuProfile)*",
-         "runtime.(*profBuf)*", "net/http/pprof.*", "github.com/grafana/pyroscope-go/upstream*")},
+         "runtime.(*profBuf)*", "net/http/pprof.*", "github.com/grafana/pyroscope-go/*",
+         "github.com/grafana/pyroscope-go.(*Session)*",
+         "github.com/DataDog/dd-trace-go/v2/profiler.*",
+         "gopkg.in/DataDog/dd-trace-go.v1/profiler.*")},
 
     {.subsystem = "gc",
      .function =

@@ -261,6 +261,50 @@ def test_series_are_bounded(flue, otlp_sink):
     assert running.total(SECONDS) == pytest.approx(40 * cpu_seconds(parsed()))
 
 
+def test_region_is_the_one_that_cdn_gives(flue, otlp_sink):
+    """The page and the sums are by cdn.region as `cdn` sets it; other attributes where they are named."""
+    with MetricsSink() as sink:
+        ports = free_port(), free_port()
+        running = flue(f"""
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{ports[0]}"}}}}}}}}
+processors:
+  resource: {{attributes: [{{key: host.name, value: edge-ams3-17.example.net, action: upsert}}, {{key: zone, value: z-1, action: insert}}]}}
+  cdn:
+    patterns: [{{host: "edge-{{pop:alpha3}}{{site:digits?}}-{{node}}.example.net", set: {{cdn.tier: edge}}}}]
+    pops: [{{pop: AMS, set: {{cdn.region: eu-west}}}}]
+  subsystem: {{sample_attribute: subsystem}}
+  subsystem/zone: {{region_attributes: [no.such, zone]}}
+connectors:
+  profiles_to_metrics: {{flush_interval: 200ms}}
+  profiles_to_metrics/zone: {{flush_interval: 200ms, resource_attributes: [zone], namespace: by_zone}}
+exporters: {{otlp_grpc: {{endpoint: "127.0.0.1:{sink.port}", tls: {{insecure: true}}, compression: none}}}}
+service:
+  pipelines:
+    profiles:
+      receivers: [otlp]
+      processors: [resource, cdn, subsystem, subsystem/zone]
+      exporters: [profiles_to_metrics, profiles_to_metrics/zone]
+    metrics: {{receivers: [profiles_to_metrics, profiles_to_metrics/zone], exporters: [otlp_grpc]}}
+""")
+        sent = parsed()
+        export(ports[0], sent)
+        wanted = cpu_seconds(sent)
+        assert running.total(SECONDS, processor="subsystem", region="eu-west") == pytest.approx(wanted)
+        assert running.total(SECONDS, processor="subsystem/zone", region="z-1") == pytest.approx(wanted)
+
+        def arrived():
+            got = points(sink.requests)
+            return got if {name for name, _ in got} == {"profiles.time", "by_zone.time"} else None
+        got = wait_for(arrived, what="both sums")
+        for namespace, pair in (("profiles", ("cdn.region", "eu-west")), ("by_zone", ("zone", "z-1"))):
+            own = {pairs: value for (name, pairs), value in got.items() if name == namespace + ".time"}
+            assert sum(own.values()) == pytest.approx(wanted) and all(pair in pairs for pairs in own)
+        # Two writers are two instances.
+        ids = {a.value.string_value for r in sink.requests for m in r.resource_metrics
+               for a in m.resource.attributes if a.key == "service.instance.id"}
+        assert len(ids) == 2 and sum(i.endswith("/zone") for i in ids) == 1
+
+
 def test_connector_needs_both_sides(binary, tmp_path):
     import subprocess
     config = tmp_path / "config.yaml"
@@ -308,7 +352,22 @@ def test_dashboard(flue, otlp_sink):
     running, ports = daemon(flue, otlp_sink)
     export(ports[0], parsed())
     replay(ports[1], CAPTURES / "pyroscope-go", "memory").raise_for_status()
-    exported = {name for name, _ in running.metrics()}
+    exported_rows = list(running.metrics())
+    exported = {name for name, _ in exported_rows}
     assert used <= exported, used - exported
-    labels = {key for (name, pairs) in running.metrics() if name == SECONDS + "_total" for key, _ in pairs}
-    assert {"service", "region", "subsystem", "sample_type"} <= labels
+    # Every label that a query selects or sums by is one of its metric's; every fixed value is possible.
+    for query in queries:
+        metric = re.search(r"otelcol_\w+", query)
+        if not metric or query.startswith("label_values"):
+            continue
+        keys = {key for (name, pairs) in exported_rows if name == metric[0] for key, _ in pairs}
+        asked = re.findall(r'(\w+)(?:=~?|!=|!~)"', query)
+        by = [key for keys_of in re.findall(r"(?:by|ignoring) \(([^)]*)\)", query) for key in keys_of.split(", ")]
+        assert set(asked + by) <= keys | {"le"}, (query, keys)
+    for variable in board["templating"]["list"]:
+        wanted = re.match(r"label_values\((\w+), (\w+)\)", variable.get("definition", ""))
+        if wanted:
+            assert any(name == wanted[1] and wanted[2] in dict(pairs) for name, pairs in exported_rows), wanted[0]
+    # What is not there counts as nothing: no unmatched samples are a share of 0, not a hole.
+    share = next(p for p in board["panels"] if p["title"] == "Unmatched share of CPU")["targets"][0]["expr"]
+    assert 'subsystem="unmatched"' in share and "or vector(0)" in share

@@ -254,6 +254,8 @@ static void the_ready_set(void **state)
                  {"_PyEval_EvalFrameDefault", "interpreter"},
                  {"do_syscall_64", "kernel"},
                  {"runtime/pprof.(*profileBuilder).emitLocation", "profiling"},
+                 {"github.com/grafana/pyroscope-go.(*Session).uploadData", "profiling"},
+                 {"github.com/grafana/pyroscope-go.TagWrapper", "unmatched"},
                  {"Garbage Collection", "gc"},
                  {"loop_filter_deblock_row", "encoding"},
                  {"session_heartbeat", "session"},
