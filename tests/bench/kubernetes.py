@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """What k8sattributes costs, against an API server with 100,000 pods that are made from a recorded one.
 
-    kubernetes.py --flue build/gcc [--size 100k] [--repeat 7] [--seconds 2] [--pods 100000] [--rate 5000]
+    kubernetes.py --flue build/gcc --bodies DIR [--shape node] [--size 100k] [--repeat 7] [--seconds 2]
+                  [--pods 100000] [--rate 5000]
 
 Prints: the time and CPU until all pods are listed, how the changes keep up, resident memory; then the CPU
-that the main workload (a node agent's bodies, OTLP in and out) takes with and without the processor, in
-turns, per GB, and the difference. Each resource is found by its container and gets 20 attributes.
+that a workload (OTLP in and out) takes in turns, per GB that came in: without the processor; with 20 fixed
+attributes as long as the pods' (`resource`), so that as much is written; with k8sattributes, which finds
+every resource by its container. Bodies of a node agent have a resource in every kilobyte, those of an
+application one in all.
 Where CPUs are shared with others, the smallest of the repetitions is the honest one.
 """
 import argparse
@@ -30,25 +33,28 @@ TWENTY = ["k8s.pod.name", "k8s.pod.uid", "k8s.pod.ip", "k8s.pod.hostname", "k8s.
           "service.name", "service.namespace", "service.version", "service.instance.id"]
 
 
-def config(sink, enriched, metrics):
+def config(sink, processor, metrics):
     names = f"      metadata: [{', '.join(TWENTY)}]\n      labels: [{{key: pod-template-hash, tag_name: revision}}]\n"
+    values = "".join(f"    - {{key: {name}, value: {'v' * 24}, action: insert}}\n" for name in [*TWENTY, "revision"])
     return f"""
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 127.0.0.1:PORT, max_recv_msg_size_mib: 64}}}}}}}}
 processors:
-  k8sattributes:
+  resource:
+    attributes:
+{values}  k8sattributes:
     auth_type: kubeConfig
     pod_delete_grace_period: 2s
     extract:
 {names}exporters: {{otlp_grpc: {{endpoint: 127.0.0.1:{sink.port}, tls: {{insecure: true}}, compression: none, sending_queue: {{enabled: false}}}}}}
 service:
   telemetry: {{metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {metrics}}}}}}}}}]}}}}
-  pipelines: {{profiles: {{receivers: [otlp], processors: [{'k8sattributes' if enriched else ''}], exporters: [otlp_grpc]}}}}
+  pipelines: {{profiles: {{receivers: [otlp], processors: [{processor}], exporters: [otlp_grpc]}}}}
 """
 
 
 def body_of(bench, size, pods):
-    """A node agent's body, every resource of another pod."""
-    source = bench.o.bodies / f"node-{size}.otlp"
+    """Every resource is of another pod."""
+    source = bench.o.bodies / f"{bench.o.shape}-{size}.otlp"
     request = service.ExportProfilesServiceRequest.FromString(source.read_bytes())
     for i, resource in enumerate(request.resource_profiles):
         attributes = resource.resource.attributes
@@ -79,6 +85,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--flue", type=pathlib.Path, required=True, help="build folder (Release)")
     arguments.add_argument("--bodies", type=pathlib.Path, required=True, help="made by generate.py")
+    arguments.add_argument("--shape", default="node", choices=["node", "app"])
     arguments.add_argument("--size", default="100k")
     arguments.add_argument("--repeat", type=int, default=7)
     arguments.add_argument("--seconds", type=float, default=2)
@@ -98,7 +105,7 @@ def main():
     try:
         port = free_port()
         began = time.monotonic()
-        enriched = bench.flue(config(sink, True, port))
+        enriched = bench.flue(config(sink, "k8sattributes", port))
         pid = enriched.process.pid
         wait("the list of pods", lambda: metric(port, "otelcol_kubernetes_synced"))
         spent = cpu_ns(pid) / 1e9
@@ -110,18 +117,19 @@ def main():
               f"{status_kb(pid, 'VmRSS') / 1e3:.1f} MB resident")
 
         body, resources = body_of(bench, o.size, o.pods)
-        bare = bench.flue(config(sink, False, free_port()))
-        results = {"without": [], "with": []}
+        subjects = {"without": bench.flue(config(sink, "", free_port())),
+                    "fixed": bench.flue(config(sink, "resource", free_port())), "k8sattributes": enriched}
+        results = {name: [] for name in subjects}
         for _ in range(o.repeat):
-            for name, subject in (("without", bare), ("with", enriched)):
+            for name, subject in subjects.items():
                 results[name].append(bench.verified(subject, sink, body))
-        attributes = results["with"][-1]["sink"]["attributes"] - results["without"][-1]["sink"]["attributes"]
-        print(f"a body of {body.stat().st_size} bytes, {resources} resources, {attributes / resources:.1f} attributes added to each")
-        for take, word in ((min, "smallest"), (statistics.median, "median")):
-            a, b = (take([r["cpu_s_per_gb"] for r in results[name]]) for name in ("without", "with"))
-            print(f"{word}: {a:.3f} CPU-s/GB without, {b:.3f} with, {b - a:.3f} added")
-        bare.stop()
-        enriched.stop()
+        print(f"a body of {body.stat().st_size} bytes, {resources} resources")
+        for name, runs in results.items():
+            costs, last = [r["cpu_s_per_gb"] for r in runs], runs[-1]
+            print(f"{name:14} {min(costs):.3f} CPU-s/GB at best, {statistics.median(costs):.3f} at the median; "
+                  f"{last['sink']['attributes'] / resources:.1f} attributes a resource, {last['out_bytes']:.0f} bytes out")
+        for subject in subjects.values():
+            subject.stop()
     finally:
         sink.stop()
         crowd.kill()

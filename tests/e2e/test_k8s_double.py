@@ -189,18 +189,29 @@ def test_a_server_that_is_down_at_start(flue, otlp_sink, tmp_path):
 def test_a_slow_server_and_data_before_the_first_list(double, flue, otlp_sink):
     """What comes before the first list waits for it, up to hold_size; the rest goes bare, counted."""
     double.change("ADDED", pod("a"))
-    double.wait = 4
-    flue = Enricher(flue, otlp_sink, double.kubeconfig(), "hold_size: 1000", ready=False)
-    assert flue.send({"k8s.pod.uid": "uid-a"})[0]["k8s.pod.name"] == "a"
+    listed = threading.Event()
+    double.answer = lambda *_: None if listed.wait(180) else None
+    flue = Enricher(flue, otlp_sink, double.kubeconfig(), "hold_size: 1000\n      wait_for_metadata_timeout: 180s", ready=False)
+
+    def release():
+        wait_for(lambda: flue.daemon.total("otelcol_processor_k8sattributes_held_bytes"), 180, "the request to be held")
+        listed.set()
+
+    releases = threading.Thread(target=release)
+    releases.start()
+    assert flue.send({"k8s.pod.uid": "uid-a"}, timeout=180)[0]["k8s.pod.name"] == "a"
+    releases.join()
     assert not flue.daemon.total("otelcol_processor_k8sattributes_unready_resources")
 
 
 def test_hold_size_bounds_what_waits(double, flue, otlp_sink):
     double.change("ADDED", pod("a"))
-    double.wait = 5
-    flue = Enricher(flue, otlp_sink, double.kubeconfig(), "hold_size: 10", ready=False)
+    listed = threading.Event()
+    double.answer = lambda *_: None if listed.wait(180) else None
+    flue = Enricher(flue, otlp_sink, double.kubeconfig(), "hold_size: 10\n      wait_for_metadata_timeout: 180s", ready=False)
     assert flue.send({"k8s.pod.uid": "uid-a"}) == [{"k8s.pod.uid": "uid-a"}]
     assert flue.daemon.total("otelcol_processor_k8sattributes_unready_resources") == 1
+    listed.set()
 
 
 def test_wait_for_metadata(double, flue, otlp_sink):
