@@ -25,7 +25,8 @@ static struct {
     unsigned held_count;
     _Atomic(struct flue_loop *) loop;
     _Atomic unsigned begun, disorder;
-    bool down; /* every attempt fails */
+    bool down;           /* every attempt fails */
+    bool cut, await_cut; /* a late one fails until another has been cut */
 } book;
 
 static void expect_parts(const struct flue_send *send, uint64_t samples)
@@ -71,9 +72,10 @@ static void answer(struct fake *fake, struct flue_send *send)
     if (send->attempt == 0)
         note_begin(send);
     (void)flue_fail(&verdict.error, FLUE_UNAVAILABLE, "down");
-    bool late = send->attempt == 0 && samples % 2; /* it is cut when a younger one has been */
+    bool late = samples % 2 && (book.await_cut ? !book.cut : send->attempt == 0);
     if (!book.down && samples > MOST && !late) {
         expect_parts(send, samples);
+        book.cut = true;
         verdict.kind = FLUE_SPLIT;
         verdict.split_max = CUT;
         flue_send_done(send, &verdict);
@@ -146,8 +148,9 @@ static void parts_of_the_older_go_first(void **state)
 
     memset(requests, 0, sizeof requests);
     memset(&book, 0, sizeof book);
+    book.await_cut = true;
     life(&graph, log, requests, (const uint64_t[]){2001, 2002}, 2, 2);
-    AWAIT(book.begun == 4); /* both, and a part of each, which are held */
+    AWAIT(book.begun == 4); /* both, and as many parts as there are places, which are held */
     send_all(&graph);
     assert_int_equal(book.begun, 10);
     graph_destroy(&graph);
