@@ -235,18 +235,39 @@ static bool changes(const struct rewriting *r, const struct told *told)
 
 #define LABEL_MOST 32 /* bytes of a label without its texts */
 
-/* The sample's fields, edited, without its head. */
+/* What is missing as Pyroscope wants it. */
+static uint8_t *write_ids(struct rewriting *r, uint8_t *at, const struct told *told)
+{
+    char hex[32];
+
+    if (wants_span(told)) {
+        flue_hex(flue_bytes(told->link.span, 8), hex);
+        at = write_label(at, key_row(r, &r->span_key, "span_id"), TEXT,
+                         text_row(r, flue_bytes(hex, 16)));
+    }
+    if (wants_trace(told)) {
+        flue_hex(flue_bytes(told->link.trace, 16), hex);
+        at = write_label(at, key_row(r, &r->trace_key, "trace_id"), TEXT,
+                         text_row(r, flue_bytes(hex, 32)));
+    }
+    return at;
+}
+
+/* The sample's fields, edited, without its head. New ids stand before other labels, since the first
+ * of a form counts. */
 static uint8_t *write_fields(struct rewriting *r, uint8_t *at, struct flue_bytes sample,
                              const struct told *told)
 {
     struct flue_reader reader = flue_reader(sample);
     struct flue_field_value field;
-    bool root_written = false;
-    char hex[32];
+    bool ids_written = false, root_written = false;
 
     while (flue_read_field(&reader, &field)) {
         if (field.number == 3 && field.type == FLUE_LEN) {
             struct label label = label_read(field.bytes);
+            if (!ids_written)
+                at = write_ids(r, at, told);
+            ids_written = true;
             if (goes(r, told, &label))
                 continue;
             if (!root_written && is_root_text(r, told, &label)) {
@@ -257,16 +278,6 @@ static uint8_t *write_fields(struct rewriting *r, uint8_t *at, struct flue_bytes
         }
         memcpy(at, field.tag_at, (size_t)(reader.at - field.tag_at));
         at += reader.at - field.tag_at;
-    }
-    if (wants_span(told)) {
-        flue_hex(flue_bytes(told->link.span, 8), hex);
-        at = write_label(at, key_row(r, &r->span_key, "span_id"), TEXT,
-                         text_row(r, flue_bytes(hex, 16)));
-    }
-    if (wants_trace(told)) {
-        flue_hex(flue_bytes(told->link.trace, 16), hex);
-        at = write_label(at, key_row(r, &r->trace_key, "trace_id"), TEXT,
-                         text_row(r, flue_bytes(hex, 32)));
     }
     return at;
 }

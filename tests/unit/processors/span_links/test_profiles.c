@@ -294,6 +294,32 @@ static void impossible_ids_are_counted_once(void **state)
     out_free(&body);
 }
 
+/* A number of span_id beside another of it: the text that the first becomes counts from then on. */
+static void the_first_of_a_form_counts_again(void **state)
+{
+    struct out body = {0}, s = {0}, label = {0};
+
+    out_number(&s, 1, 1);
+    out_number(&s, 2, 1);
+    out_message(&body, 1, &s);
+    out_number(&s, 2, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        out_number(&label, 1, 2);
+        out_number(&label, 3, 7 + i);
+        out_message(&s, 3, &label);
+    }
+    out_message(&body, 2, &s);
+    out_text(&body, 6, "");
+    out_text(&body, 6, "cpu");
+    out_text(&body, 6, "span_id");
+    through_pprof(body.data, body.size);
+    assert_true(seen_has(self.seen, 7, flue_bytes(NULL, 0), seen_now(flue_monotonic_ns())));
+    assert_false(seen_has(self.seen, 8, flue_bytes(NULL, 0), seen_now(flue_monotonic_ns())));
+    out_free(&body);
+    out_free(&s);
+    out_free(&label);
+}
+
 static void damaged(struct out body, void (*through)(const void *data, size_t size))
 {
     for (size_t i = 0; i < body.size; i++)
@@ -322,6 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_and_what_stays),
         cmocka_unit_test(impossible_ids_are_counted_once),
+        cmocka_unit_test(the_first_of_a_form_counts_again),
         cmocka_unit_test(damaged_otlp),
         cmocka_unit_test(damaged_pprof),
     };
