@@ -1,5 +1,6 @@
 """Kafka between two tiers of flue: a real broker, real records, nothing lost, order for each service."""
 import collections
+import functools
 import json
 import os
 import pathlib
@@ -14,9 +15,11 @@ from opentelemetry.proto.collector.profiles.v1development import profiles_servic
 from opentelemetry.proto.common.v1 import common_pb2
 
 from harness import GRPC_PATH, free_port, listens, pprof_dump, resolved, wait_for
-from test_otlp import BODIES, export
+from test_otlp import BODIES
+from test_otlp import export as export_once
 
 pytestmark = pytest.mark.slow
+export = functools.partial(export_once, timeout=120)
 
 JARS = pathlib.Path(os.environ.get("FLUE_TEST_KAFKA", pathlib.Path.home() / ".cache/flue/kafka/lib"))
 PROPERTIES = """
@@ -60,7 +63,7 @@ class Broker:
         (folder / "keystore.pem").write_text((folder / "key.pem").read_text() + (folder / "ca.pem").read_text())
         self.properties = folder / "server.properties"
         self.properties.write_text(PROPERTIES.format(port=self.port, login=self.login, controller=self.controller, folder=folder))
-        self.java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(self.properties)).wait(60)
+        self.java("kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(self.properties)).wait(300)
         self.start()
 
     def java(self, *arguments):
@@ -70,7 +73,7 @@ class Broker:
 
     def start(self):
         self.process = self.java("kafka.Kafka", str(self.properties))
-        wait_for(self.ready, 60, "the broker")
+        wait_for(self.ready, 300, "the broker")
 
     def ready(self):
         assert self.process.poll() is None, (self.folder / "log").read_text()[-4000:]
@@ -78,12 +81,12 @@ class Broker:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(120)
 
     def records(self, topic):
         """[(partition, offset, key, value, {header: value})] of all that a topic has."""
         form = "%p %o %K %S\n%k%s\n%h\n"
-        out = subprocess.run(["kcat", "-b", self.address, "-C", "-t", topic, "-e", "-q", "-o", "beginning", "-f", form],
+        out = subprocess.run(["kcat", "-m", "60", "-b", self.address, "-C", "-t", topic, "-e", "-q", "-o", "beginning", "-f", form],
                              capture_output=True, check=True).stdout
         rows = []
         while out:
@@ -98,7 +101,7 @@ class Broker:
 
     def write(self, topic, *values, headers=(), key=None):
         for value in values:
-            command = ["kcat", "-b", self.address, "-P", "-t", topic, "-p", "0", *(a for h in headers for a in ("-H", h))]
+            command = ["kcat", "-m", "60", "-b", self.address, "-P", "-t", topic, "-p", "0", *(a for h in headers for a in ("-H", h))]
             path = self.folder / "value"
             path.write_bytes(value)
             subprocess.run([*command, str(path)], check=True, capture_output=True)
@@ -279,7 +282,7 @@ def test_json_and_pprof_there_and_back(flue, broker, topic, otlp_sink, tmp_path)
         with otlp_sink.lock:
             return {attribute(r.resource_profiles[0], "service.name"): r for r in otlp_sink.requests}
 
-    wait_for(lambda: {"json", "pprof", "packager"} <= came().keys(), 30, "the second tiers")
+    wait_for(lambda: {"json", "pprof", "packager"} <= came().keys(), 180, "the second tiers")
     assert resolved(came()["json"]) == resolved(sent["json"])
 
 
@@ -294,7 +297,7 @@ def test_poison_is_set_past_and_headers_become_metadata(flue, broker, topic, otl
     broker.write(topic, request_of(2, "encoder", samples=3).SerializeToString())
     daemon = second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1\n    "
                          "header_extraction: {extract_headers: true, headers: [Region]}")
-    wait_for(lambda: 2 in arrived(otlp_sink)["encoder"], 20, "the record behind the poison")
+    wait_for(lambda: 2 in arrived(otlp_sink)["encoder"], 180, "the record behind the poison")
     assert "CONFWARN" not in daemon.log()
     assert arrived(otlp_sink)["encoder"] == [1, 2]
     assert attribute(otlp_sink.requests[0].resource_profiles[0], "kafka.header.Region") == "eu"
@@ -309,12 +312,12 @@ def test_a_refusal_holds_the_partition_and_nothing_is_committed(flue, broker, to
     broker.write(topic, *(request_of(n, "encoder", samples=2).SerializeToString() for n in range(5)))
     daemon = second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1", balance=False,
                          queue="sending_queue: {enabled: false}\n    timeout: 1s")
-    wait_for(lambda: len(otlp_sink.answers) < 9_990, 20, "refusals")
+    wait_for(lambda: len(otlp_sink.answers) < 9_990, 180, "refusals")
     daemon.process.kill()
     daemon.process.wait()
     otlp_sink.answers = []
     second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1")
-    wait_for(lambda: len(set(arrived(otlp_sink)["encoder"])) == 5, 30, "all records")
+    wait_for(lambda: len(set(arrived(otlp_sink)["encoder"])) == 5, 180, "all records")
     assert first_times(arrived(otlp_sink)["encoder"]) == [0, 1, 2, 3, 4]
 
 
@@ -341,7 +344,7 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
         for _ in range(rounds):
             for name in names:
                 request = request_of(numbers[name], name, samples=4)
-                call(request.SerializeToString(), timeout=20)
+                call(request.SerializeToString(), timeout=120)
                 numbers[name] += 1
                 content.update(resolved(request))
 
@@ -354,9 +357,9 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
 
     send(1)
     one = group(balance=False)
-    wait_for(lambda: partitions(one) == 4, 20, "four partitions")
+    wait_for(lambda: partitions(one) == 4, 180, "four partitions")
     two = group()
-    wait_for(lambda: partitions(two) == 2 and partitions(one) == 2, 20, "two partitions each")
+    wait_for(lambda: partitions(two) == 2 and partitions(one) == 2, 180, "two partitions each")
     send(5)
     one.process.kill()
     one.process.wait()
@@ -366,8 +369,8 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
     send(3)  # into the queue of the first tier
     broker.start()
     send(3)
-    wait_for(all_there, 60, "everything that was acknowledged")
-    wait_for(lambda: partitions(two) + partitions(three) == 4, 30, "the group")
+    wait_for(all_there, 180, "everything that was acknowledged")
+    wait_for(lambda: partitions(two) + partitions(three) == 4, 180, "the group")
     written = collections.defaultdict(list)
     for partition, offset, key, value, _ in sorted(broker.records(topic), key=lambda r: r[:2]):
         request = service.ExportProfilesServiceRequest.FromString(value)
@@ -388,15 +391,16 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
 
 
 def test_a_group_is_left_in_order(flue, broker, topic, otlp_sink):
-    """A drained consumer has committed all that it pushed: the next one gets nothing twice."""
+    """A drained consumer has committed all that it pushed: the next one gets nothing twice. One record
+    on its way at a time, so that all arrive as they were written."""
     broker.write(topic, *(request_of(n, "encoder", samples=2).SerializeToString() for n in range(4)))
-    daemon = second_tier(flue, broker, topic, otlp_sink, commit="1h")
-    wait_for(lambda: len(arrived(otlp_sink)["encoder"]) == 4, 20, "the records")
+    daemon = second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1", commit="1h")
+    wait_for(lambda: len(arrived(otlp_sink)["encoder"]) == 4, 180, "the records")
     assert daemon.stop() == 0
     broker.write(topic, request_of(4, "encoder", samples=2).SerializeToString())
-    second_tier(flue, broker, topic, otlp_sink)
-    wait_for(lambda: 4 in arrived(otlp_sink)["encoder"], 20, "the next record")
-    assert sorted(arrived(otlp_sink)["encoder"]) == [0, 1, 2, 3, 4]
+    second_tier(flue, broker, topic, otlp_sink, "max_in_flight_messages: 1")
+    wait_for(lambda: 4 in arrived(otlp_sink)["encoder"], 180, "the next record")
+    assert arrived(otlp_sink)["encoder"] == [0, 1, 2, 3, 4]
 
 
 # ---- security, mistakes ------------------------------------------------------------------------------
@@ -420,7 +424,7 @@ def test_a_refused_login_is_named_and_scram_is_warned_of(flue, broker, topic):
         address = f"127.0.0.1:{broker.login}"
     queue = "sending_queue: {enabled: true}\n    retry_on_failure: {initial_interval: 100ms}"
     wrong = first_tier(flue, At, topic, login(broker, "PLAIN", "wrong") + "\n    timeout: 1s", queue=queue)
-    wait_for(lambda: "Authentication failed" in wrong.log(), 20, "the refusal")
+    wait_for(lambda: "Authentication failed" in wrong.log(), 180, "the refusal")
     scram = first_tier(flue, At, topic, login(broker, "SCRAM-SHA-256", "right") + "\n    timeout: 1s", queue=queue)
     version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "librdkafka1"], capture_output=True, text=True).stdout
     if version.startswith("2.0."):
