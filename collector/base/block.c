@@ -78,7 +78,8 @@ static void block_free(struct flue_block *block)
 {
     size_t capacity = class_capacity(block->size_class);
 
-    ASAN_UNPOISON_MEMORY_REGION(block->base, capacity + FLUE_BLOCK_SLACK);
+    if (capacity <= PROCESS_CACHE) /* others are never poisoned */
+        ASAN_UNPOISON_MEMORY_REGION(block->base, capacity + FLUE_BLOCK_SLACK);
     if (capacity <= FROM_MMAP_OVER)
         free(block->base);
     else
