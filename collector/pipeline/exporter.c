@@ -108,6 +108,29 @@ static double read_sent_points(void *arg)
     return read_sent(arg, FLUE_METRICS);
 }
 
+/* The Collector names these by signal: name and help. */
+static const struct signal_family {
+    enum flue_signal signal;
+    double (*read)(void *arg);
+    const char *sent[2], *send_failed[2], *enqueue_failed[2];
+} families[] = {
+    {FLUE_PROFILES,
+     read_sent_samples,
+     {"exporter_sent_profile_samples", "samples that the destination has taken"},
+     {"exporter_send_failed_profile_samples", "samples whose sending failed for good"},
+     {"exporter_enqueue_failed_profile_samples", "samples that found no room in the queue"}},
+    {FLUE_TRACES,
+     read_sent_spans,
+     {"exporter_sent_spans", "spans that the destination has taken"},
+     {"exporter_send_failed_spans", "spans whose sending failed for good"},
+     {"exporter_enqueue_failed_spans", "spans that found no room in the queue"}},
+    {FLUE_METRICS,
+     read_sent_points,
+     {"exporter_sent_metric_points", "metric points that the destination has taken"},
+     {"exporter_send_failed_metric_points", "metric points whose sending failed for good"},
+     {"exporter_enqueue_failed_metric_points", "metric points that found no room in the queue"}},
+};
+
 static double read_queue_size(void *arg)
 {
     const struct flue_exporter *exporter = arg;
@@ -147,37 +170,17 @@ static void make_metrics(struct flue_exporter *exporter)
                                    9000, 10000, 20000, 30000, 50000, 100000};
     struct flue_metrics *metrics = exporter->metrics;
 
-    if (exporter->signals & FLUE_PROFILES) {
-        flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_profile_samples",
-                             "samples that the destination has taken", own, read_sent_samples,
-                             exporter);
-        exporter->send_failed[0] =
-            flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_profile_samples",
-                        "samples whose sending failed for good", own);
-        exporter->enqueue_failed[0] =
-            flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_profile_samples",
-                        "samples that found no room in the queue", own);
-    }
-    if (exporter->signals & FLUE_TRACES) {
-        flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_spans",
-                             "spans that the destination has taken", own, read_sent_spans,
-                             exporter);
-        exporter->send_failed[1] = flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_spans",
-                                               "spans whose sending failed for good", own);
-        exporter->enqueue_failed[1] =
-            flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_spans",
-                        "spans that found no room in the queue", own);
-    }
-    if (exporter->signals & FLUE_METRICS) {
-        flue_metric_callback(metrics, FLUE_COUNTER, "exporter_sent_metric_points",
-                             "metric points that the destination has taken", own, read_sent_points,
-                             exporter);
-        exporter->send_failed[2] =
-            flue_metric(metrics, FLUE_COUNTER, "exporter_send_failed_metric_points",
-                        "metric points whose sending failed for good", own);
-        exporter->enqueue_failed[2] =
-            flue_metric(metrics, FLUE_COUNTER, "exporter_enqueue_failed_metric_points",
-                        "metric points that found no room in the queue", own);
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        const struct signal_family *family = &families[i];
+        unsigned row = flue_signal_row(family->signal);
+        if (!(exporter->signals & family->signal))
+            continue;
+        flue_metric_callback(metrics, FLUE_COUNTER, family->sent[0], family->sent[1], own,
+                             family->read, exporter);
+        exporter->send_failed[row] =
+            flue_metric(metrics, FLUE_COUNTER, family->send_failed[0], family->send_failed[1], own);
+        exporter->enqueue_failed[row] = flue_metric(
+            metrics, FLUE_COUNTER, family->enqueue_failed[0], family->enqueue_failed[1], own);
     }
     exporter->retried = flue_metric(metrics, FLUE_COUNTER, "exporter_retried_requests",
                                     "attempts after the first", own);

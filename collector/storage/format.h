@@ -85,6 +85,20 @@ struct flue_storage_row {
     uint32_t flags, reserved;
 };
 _Static_assert(sizeof(struct flue_storage_row) == 64, "a row has no holes");
+static inline struct flue_storage_row flue_storage_row_of(const struct flue_storage_record *record,
+                                                          uint64_t offset)
+{
+    return (struct flue_storage_row){
+        .offset = offset,
+        .time_ns = record->time_ns,
+        .owing = record->owing,
+        .profiles = record->profiles,
+        .samples = record->samples,
+        .bytes = record->bytes,
+        .head_size = record->head_size,
+        .body_size = record->body_size,
+    };
+}
 enum {
     FLUE_ROW_LOST = 1,   /* there is no such record (a number that was skipped); owing is 0 */
     FLUE_ROW_DAMAGED = 2 /* it was acknowledged and is broken; owing is 0 */

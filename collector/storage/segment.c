@@ -199,16 +199,7 @@ static int scan_record(struct scan *scan, const struct flue_storage_record *reco
     while (scan->out->count < index)
         if (!add_row(scan, &lost))
             return -ENOMEM;
-    struct flue_storage_row row = {
-        .offset = at,
-        .time_ns = record->time_ns,
-        .owing = record->owing,
-        .profiles = record->profiles,
-        .samples = record->samples,
-        .bytes = record->bytes,
-        .head_size = record->head_size,
-        .body_size = record->body_size,
-    };
+    struct flue_storage_row row = flue_storage_row_of(record, at);
     int good = check_run(scan, at + sizeof *record, record->head_size, record->head_crc);
     if (good == 0)
         good = check_run(scan, at + sizeof *record + record->head_size, record->body_size,

@@ -104,6 +104,21 @@ static void failed(struct flue_storage *storage, int failure, const char *what, 
              FLUE_U("next_try_ms", writer->wait_ns / 1000000), FLUE_LOG_END);
 }
 
+/* The open segment is written no more. Holds the lock afterwards. */
+static void leave_segment(struct flue_storage *storage, uint64_t size)
+{
+    struct flue_storage_writer *writer = &storage->writer;
+    struct flue_storage_segment *segment = writer->segment;
+    storage->io->close(storage->io, writer->fd);
+    writer->fd = -1;
+    writer->segment = NULL;
+    pthread_mutex_lock(&storage->lock);
+    flue_metric_add(storage->bytes, (int64_t)size - (int64_t)segment->file_size);
+    segment->file_size = size;
+    segment->open = false;
+    storage->open_number = 0;
+}
+
 /* The rows of the open segment, and where it ends, as a footer. */
 static void seal_segment(struct flue_storage *storage)
 {
@@ -125,14 +140,7 @@ static void seal_segment(struct flue_storage *storage)
         flue_log(FLUE_WARN, "storage", "a segment stays without footer",
                  FLUE_S("storage", storage->id), FLUE_S("error", error.text), FLUE_LOG_END);
     }
-    storage->io->close(storage->io, writer->fd);
-    writer->fd = -1;
-    writer->segment = NULL;
-    pthread_mutex_lock(&storage->lock);
-    flue_metric_add(storage->bytes, (int64_t)size - (int64_t)segment->file_size);
-    segment->file_size = size;
-    segment->open = false;
-    storage->open_number = 0;
+    leave_segment(storage, size);
     segment->pinned = failure != 0;
     if (!segment->pinned && segment->rows)
         flue_storage_rows_cache(storage, segment);
@@ -147,14 +155,7 @@ static void abandon_segment(struct flue_storage *storage)
     uint64_t size = writer->capacity;
     if (storage->io->truncate(storage->io, writer->fd, writer->offset) >= 0)
         size = writer->offset;
-    storage->io->close(storage->io, writer->fd);
-    writer->fd = -1;
-    writer->segment = NULL;
-    pthread_mutex_lock(&storage->lock);
-    flue_metric_add(storage->bytes, (int64_t)size - (int64_t)segment->file_size);
-    segment->file_size = size;
-    segment->open = false;
-    storage->open_number = 0;
+    leave_segment(storage, size);
     segment->pinned = true;
     segment->cut = writer->offset;
     if (storage->cut_count < FLUE_STORAGE_CUTS)
@@ -290,16 +291,7 @@ static void publish(struct flue_storage *storage, struct batch *batch)
     for (size_t i = 0; i < batch->count; i++, append = append->next) {
         const struct flue_storage_record *record = &writer->records[i];
         uint32_t index = segment->count;
-        segment->rows[index] = (struct flue_storage_row){
-            .offset = at,
-            .time_ns = record->time_ns,
-            .owing = record->owing,
-            .profiles = record->profiles,
-            .samples = record->samples,
-            .bytes = record->bytes,
-            .head_size = record->head_size,
-            .body_size = record->body_size,
-        };
+        segment->rows[index] = flue_storage_row_of(record, at);
         at += flue_storage_record_size(record->head_size, record->body_size);
         if (!segment->first_ns)
             segment->first_ns = record->time_ns;

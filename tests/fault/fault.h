@@ -191,6 +191,17 @@ static inline struct flue_block *fault_file(const char *name)
     return block;
 }
 
+/* For a split: adds the parts up. */
+static inline void fault_part(void *arg, struct flue_payload *part,
+                              const struct flue_counts *counts)
+{
+    struct flue_counts *sum = arg;
+    sum->profiles += counts->profiles;
+    sum->samples += counts->samples;
+    sum->bytes += counts->bytes;
+    flue_payload_unref(part);
+}
+
 /* The encoded payload, charged; NULL when memory failed. */
 static inline struct flue_block *fault_written(const struct flue_payload *payload)
 {

@@ -68,15 +68,6 @@ static void push_edit_write(void *arg)
     flue_arena_destroy(&arena);
 }
 
-static void on_part(void *arg, struct flue_payload *part, const struct flue_counts *counts)
-{
-    struct flue_counts *sum = arg;
-    sum->profiles += counts->profiles;
-    sum->samples += counts->samples;
-    sum->bytes += counts->bytes;
-    flue_payload_unref(part);
-}
-
 static void push_merge_split(void *arg)
 {
     struct flue_payload *payload = read_push(), *out = NULL;
@@ -91,7 +82,7 @@ static void push_merge_split(void *arg)
     for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
         struct flue_counts sum = {0};
         if (fault_ok(payload->ops->split(payload, by_bytes ? 900 : 3, by_bytes, &total,
-                                         &fault_account, on_part, &sum, &error),
+                                         &fault_account, fault_part, &sum, &error),
                      &error))
             assert_memory_equal(&sum, &total, sizeof sum);
     }
