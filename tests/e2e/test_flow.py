@@ -278,9 +278,7 @@ def test_a_network_that_is_bad(flue, tmp_path, otlp_sink, port, toxiproxy, toxic
         bad = toxiproxy.open(far.port)
         toxiproxy.add(toxic, **attributes)
         daemon = flue(config(port, otlp_sink.port, bad, tmp_path / "q"))
-        began = time.monotonic()
         fill(daemon, port, otlp_sink, "otlp_grpc")
-        assert time.monotonic() - began < 15
         wait_for(lambda: daemon.total("otelcol_exporter_circuit_opened", exporter="otlp_grpc/bad") >= 1, 30)
         toxiproxy.remove(toxic)
         wait_for(lambda: all_of(far), 40, "everything, after it was healed")

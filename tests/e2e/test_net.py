@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import threading
-import time
 
 import grpc
 import httpx
@@ -77,12 +76,11 @@ service:
 
     send("client")
     assert len(otlp_sink.requests) == 1
-    began = time.monotonic()
     for stranger in (None, "stranger"):
         with pytest.raises(grpc.RpcError) as failure:
             send(stranger)
         assert failure.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert time.monotonic() - began < 4, "a refused certificate is said at once, not at the deadline"
+        assert "certificate" in failure.value.details(), "said, not waited for until the deadline"
     assert len(otlp_sink.requests) == 1
 
 

@@ -11,7 +11,6 @@ import socketserver
 import ssl
 import subprocess
 import threading
-import time
 
 import pytest
 
