@@ -22,7 +22,7 @@ INDEX_FRAME, SEEK_FRAME, SEEK_MAGIC = 0x184D2A50, 0x184D2A5E, 0x8F92EAB1
 
 @pytest.fixture
 def daemon(flue, tmp_path):
-    def start(exporter, extra="", **options):
+    def start(exporter, extra="", drain="10s", **options):
         port = free_port()
         started = flue(f"""
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
@@ -30,6 +30,7 @@ exporters: {{{exporter}}}
 {extra}
 service:
   {"extensions: [file_storage]" if "file_storage" in extra else ""}
+  flue: {{drain_timeout: {drain}}}
   pipelines: {{profiles: {{receivers: [otlp], exporters: [{exporter.split(":")[0].strip()}]}}}}
 """, **options)
         started.otlp = port
@@ -592,8 +593,7 @@ def test_a_store_that_is_down_loses_nothing(daemon, bucket, tmp_path):
 
 def test_a_stop_leaves_what_is_gathered_in_the_queue(daemon, bucket, tmp_path):
     more = ", sending_queue: {storage: file_storage}, rollup: {max_age: 1h}"
-    flue = daemon(s3(bucket.port, more=more), durable(tmp_path / "queue"), "service: {flue: {drain_timeout: 1h}}",
-                  environment=AWS)
+    flue = daemon(s3(bucket.port, more=more), durable(tmp_path / "queue"), drain="1h", environment=AWS)
     for i in range(5):
         send(flue, request(service_name=f"s{i}"))
     flue.finish()  # long before the drain's end
