@@ -6,23 +6,25 @@ import subprocess
 import grpc
 import pytest
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_service
 
 from harness import OtlpSink, count_profiles, count_samples, free_port, resolved, wait_for
 from test_otlp import BODIES, attributes, export
+from test_traces import TraceSink, export as export_spans, marks, profile
 
 SERVICES = [f"service-{i}" for i in range(60)]
 
 
 def fleet(services=SERVICES, linked=False, samples=3):
     """A request with a resource for each service, from one of a real one; `linked`: every sample has one of
-    twenty traces, which services share."""
+    sixty traces, which services share."""
     source = service.ExportProfilesServiceRequest.FromString(BODIES[0].read_bytes())
     request = service.ExportProfilesServiceRequest(dictionary=source.dictionary)
     if not request.dictionary.link_table:
         request.dictionary.link_table.add()
     first = len(request.dictionary.link_table)
     if linked:
-        for i in range(20):
+        for i in range(60):
             request.dictionary.link_table.add(trace_id=bytes([i + 1]) * 16, span_id=bytes([i + 1]) * 8)
     for number, name in enumerate(services):
         resource = request.resource_profiles.add()
@@ -34,7 +36,7 @@ def fleet(services=SERVICES, linked=False, samples=3):
         resource.resource.attributes.add(key="zone").value.string_value = f"z{number % 7}"
         if linked:
             for i, sample in enumerate(s for sc in resource.scope_profiles for p in sc.profiles for s in p.samples):
-                sample.link_index = first + (number + i) % 20
+                sample.link_index = first + (number + i) % 60
     return request
 
 
@@ -100,12 +102,13 @@ def total(sinks):
 def test_every_service_has_its_node(flue, sinks):
     port = free_port()
     daemon = flue(config(port, static(sinks)))
-    request = fleet()
+    many = [f"service-{i}" for i in range(300)]  # the nodes' ports are chance, and so are their shares
+    request = fleet(many, samples=1)
     for _ in range(2):
         export(port, request.SerializeToString())
     homes = [s.services() for s in sinks]
-    assert sorted(sum(map(sorted, homes), [])) == sorted(SERVICES), "each service is on one node"
-    assert all(8 <= len(home) for home in homes), [len(home) for home in homes]
+    assert sorted(sum(map(sorted, homes), [])) == sorted(many), "each service is on one node"
+    assert all(50 <= len(home) <= 150 for home in homes), [len(home) for home in homes]
     assert all(len(s.requests) == 2 for s in sinks), "one request to each node for each batch"
     assert total(sinks) == {key: 2 * count for key, count in resolved(request).items()}
     assert daemon.total("otelcol_loadbalancer_num_backends", resolver="static") == 3
@@ -197,7 +200,7 @@ def test_by_trace(flue, sinks):
     for sink in sinks:
         homes.append({q.dictionary.link_table[s.link_index].trace_id for q in sink.requests
                       for r in q.resource_profiles for sc in r.scope_profiles for p in sc.profiles for s in p.samples})
-    assert sum(map(len, homes)) == len(set().union(*homes)) == 20, "a trace is on one node"
+    assert sum(map(len, homes)) == len(set().union(*homes)) == 60, "a trace is on one node"
     assert all(homes)
     assert total(sinks) == resolved(request), "the sum of the parts is the whole"
 
@@ -225,11 +228,9 @@ def test_by_attributes_and_by_resource(flue, sinks):
 def test_by_tenant(flue, sinks):
     port = free_port()
     flue(config(port, static(sinks), "routing_key: tenant"))
-    homes = set()
-    for tenant in (f"team-{i}" for i in range(12)):
+    for tenant in (f"team-{i}" for i in range(50)):
         for _ in range(2):
             export(port, fleet(SERVICES[:3]).SerializeToString(), metadata=(("x-scope-orgid", tenant),))
-        homes.add(tuple(len(s.requests) for s in sinks))
         assert all(len(s.requests) % 2 == 0 for s in sinks), "both of a tenant went to one node"
     assert all(s.requests for s in sinks)
 
@@ -263,6 +264,121 @@ def test_what_is_too_large_for_a_node_is_split(flue, sinks):
     daemon.wait_quiet()
     assert all(q.ByteSize() <= 100 * 1024 for s in sinks for q in s.requests)
     assert daemon.total("otelcol_exporter_dropped_samples") == 0
+
+
+# ---- traces ---------------------------------------------------------------------------------------
+
+
+def spans(services, traces=5, each=6):
+    """A request with a resource for each service, whose spans belong to traces that services share."""
+    request = trace_service.ExportTraceServiceRequest()
+    for number, name in enumerate(services):
+        resource = request.resource_spans.add()
+        resource.resource.attributes.add(key="service.name").value.string_value = name
+        scope = resource.scope_spans.add()
+        for i in range(each):
+            scope.spans.add(trace_id=bytes([(number + i) % traces + 1]) * 16,
+                            span_id=(number * each + i + 1).to_bytes(8, "big"), name=f"{name} {i}")
+    return request
+
+
+class Gateway:
+    """A flue with span_links, and what it sends on: traces with their marks, and profiles."""
+
+    def __init__(self, flue, stack):
+        self.traces, self.profiles = stack.enter_context(TraceSink()), stack.enter_context(Sink(free_port()))
+        self.port = free_port()
+        self.daemon = flue(f"""
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{self.port}"}}}}}}}}
+processors: {{span_links: {{window: 10m}}}}
+exporters:
+  otlp_grpc/traces: {{endpoint: "127.0.0.1:{self.traces.port}", tls: {{insecure: true}}}}
+  otlp_grpc/profiles: {{endpoint: "127.0.0.1:{self.profiles.port}", tls: {{insecure: true}}}}
+service:
+  pipelines:
+    traces: {{receivers: [otlp], processors: [span_links], exporters: [otlp_grpc/traces]}}
+    profiles: {{receivers: [otlp], processors: [span_links], exporters: [otlp_grpc/profiles]}}
+""")
+
+    def services_of_spans(self):
+        with self.traces.lock:
+            return {attributes(r)["service.name"] for q in self.traces.requests for r in q.resource_spans}
+
+
+def both_signals(gateways, key="service"):
+    """An agent that spreads both signals over the gateways."""
+    text = config(free_port(), static(gateways), f"routing_key: {key}")
+    port = int(text.split("127.0.0.1:")[1].split('"')[0])
+    return port, text + "    traces: {receivers: [otlp], exporters: [loadbalancing]}\n"
+
+
+def test_spans_and_profiles_of_a_service_meet_at_one_gateway(flue):
+    """Two real gateways hold spans for ten minutes, unless a profile of them comes to the same one."""
+    with contextlib.ExitStack() as stack:
+        gateways = [Gateway(flue, stack) for _ in range(2)]
+        port, text = both_signals(gateways)
+        agent = flue(text)
+        sent = spans(SERVICES)
+        export_spans(port, sent.SerializeToString())
+        profiles = service.ExportProfilesServiceRequest()
+        for resource in sent.resource_spans:
+            one = service.ExportProfilesServiceRequest.FromString(
+                profile([{"span_id": span.span_id.hex()} for span in resource.scope_spans[0].spans]))
+            one.resource_profiles[0].resource.CopyFrom(resource.resource)
+            export(port, one.SerializeToString())
+        wanted = sum(len(r.scope_spans[0].spans) for r in sent.resource_spans)
+        wait_for(lambda: sum(len(g.traces.spans()) for g in gateways) == wanted, timeout=60, what="every span")
+        arrived = [span for g in gateways for span in g.traces.spans()]
+        assert all(marks(span) == [span.span_id.hex()] for span in arrived), "each met its profile"
+        assert len({span.span_id for span in arrived}) == wanted, "none came twice"
+        homes = [g.services_of_spans() for g in gateways]
+        assert all(homes) and not homes[0] & homes[1] and homes[0] | homes[1] == set(SERVICES)
+        wait_for(lambda: set().union(*(g.profiles.services() for g in gateways)) == set(SERVICES), what="every profile")
+        assert [g.profiles.services() for g in gateways] == homes
+        agent.wait_quiet()
+        assert agent.total("otelcol_exporter_sent_spans") == wanted
+
+
+def test_spans_by_trace(flue):
+    with contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(TraceSink()) for _ in range(3)]
+        port, text = both_signals(sinks, "traceID")
+        flue(text)
+        sent = spans(SERVICES, traces=60)
+        export_spans(port, sent.SerializeToString())
+        homes = [{span.trace_id for span in s.spans()} for s in sinks]
+        assert sum(map(len, homes)) == len(set().union(*homes)) == 60 and all(homes), "a trace is on one node"
+        said = sorted((attributes(r)["service.name"], span.SerializeToString())
+                      for s in sinks for q in s.requests for r in q.resource_spans for sc in r.scope_spans for span in sc.spans)
+        assert said == sorted((attributes(r)["service.name"], span.SerializeToString())
+                              for r in sent.resource_spans for span in r.scope_spans[0].spans), "nothing lost or twice"
+        # A node that refuses some of its spans, and one that refuses all: each loses its own share.
+        partial = trace_service.ExportTraceServiceResponse()
+        partial.partial_success.rejected_spans = 2
+        sinks[0].answers.append(partial)
+        sinks[1].answers.append(lambda context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, "never"))
+        before = [len(s.spans()) for s in sinks]
+        answer = export_spans(port, sent.SerializeToString())
+        assert len(sinks[1].spans()) == before[1]
+        assert abs(answer.partial_success.rejected_spans - (before[1] + 2)) <= 1, "the sender hears of both"
+
+
+@pytest.mark.parametrize("key, warns", [("service", False), ("tenant", False), ("traceID", True), ("resource", True)])
+def test_validate_warns_where_the_signals_part(binary, tmp_path, key, warns):
+    path = tmp_path / "c.yaml"
+
+    class Node:
+        port = 4317
+
+    path.write_text(both_signals([Node, Node], key)[1])
+    answer = subprocess.run([binary, "validate", "--config", path], capture_output=True, text=True,
+                            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    assert answer.returncode == 0, answer.stderr
+    assert ("may reach different nodes" in answer.stderr + answer.stdout) == warns
+    path.write_text(config(4317, static([Node]), f"routing_key: {key}"))
+    answer = subprocess.run([binary, "validate", "--config", path], capture_output=True, text=True,
+                            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    assert "may reach different nodes" not in answer.stderr + answer.stdout, "one signal has nothing to meet"
 
 
 @pytest.mark.parametrize("text, says", [
