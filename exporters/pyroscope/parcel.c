@@ -272,6 +272,7 @@ static void add_converted(void *arg, const struct flue_to_pprof_result *result)
     part->time_nanos = result->time_nanos;
     part->facts = result->facts;
     part->facts.sample_labels = b->options->keep_count;
+    part->facts.all_labels = b->options->keep_count + 2; /* span_id and trace_id */
     part->shift = result->part;
     b->parcel->split += result->part ? result->part == 1 ? 2 : 1 : 0;
     part->counts = result->counts;

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2 as service
 
-from harness import Pyroscope, free_port, wait_for
+from harness import Pyroscope, free_port, pprof_dump, wait_for
 from test_otlp import export
 from test_pyroscope import OTLP, daemon, received  # noqa: F401 (a fixture)
 from test_pyroscope_rules import PROFILE, post
@@ -57,6 +57,26 @@ def test_cut_by_samples(daemon, pyroscope, samples, parts):
     assert sum(p["sample_count"] for p in profiles) == samples
     assert len({p["time_nanos"] for p in profiles}) == parts
     assert flue.total("otelcol_pyroscope_profiles_split") == (parts if parts > 1 else 0)
+
+
+def test_labels_of_samples_of_otlp_are_trimmed(daemon, pyroscope, tmp_path):
+    """Two chosen attributes and a link are four labels: two more than the server takes here."""
+    request = service.ExportProfilesServiceRequest.FromString(request_of(1))
+    d = request.dictionary
+    d.string_table.extend(["title", "match", "rendition", "1080p"])
+    for key in (len(d.string_table) - 4, len(d.string_table) - 2):
+        d.attribute_table.add(key_strindex=key).value.string_value = d.string_table[key + 1]
+    d.link_table.add(trace_id=bytes(range(16)), span_id=bytes(range(1, 9)))
+    sample = request.resource_profiles[0].scope_profiles[0].profiles[0].samples[0]
+    sample.attribute_indices.extend([1, 2])
+    sample.link_index = 1
+    flue = daemon(exporter="sample_attributes: [title, rendition]\n    limits: {sample_labels: 2}")
+    export(flue.ports["otlp"], request.SerializeToString())
+    [p] = received(pyroscope, 1, raw=True)
+    (tmp_path / "p").write_bytes(base64.b64decode(p["raw"]))
+    [sample] = pprof_dump(tmp_path / "p")["samples"]
+    assert len(sample["labels"]) == 2, sample
+    assert flue.total("otelcol_pyroscope_labels_trimmed") == 2
 
 
 def test_an_item_is_converted_when_it_may_go(daemon, pyroscope):
