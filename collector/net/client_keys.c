@@ -73,6 +73,19 @@ enum flue_code flue_client_auth_find(const struct flue_create *create,
     return code;
 }
 
+void flue_client_secret_warn(const struct flue_client_config *client, const char *key,
+                             struct flue_check *check)
+{
+    if (!client->endpoint || !*client->endpoint || flue_client_uses_tls(client) ||
+        flue_client_endpoint_is_local(client->endpoint))
+        return;
+    flue_check_warn(check, key,
+                    "the credentials go to \"%.200s\" without TLS, where everybody between can "
+                    "read them: %s",
+                    client->endpoint,
+                    client->tls_by_scheme ? "write https://" : "leave tls.insecure out");
+}
+
 void flue_client_secrecy_check(const struct flue_client_config *client,
                                const struct flue_client_auth *auth, const struct flue_map *headers,
                                const char *path, struct flue_check *check)
@@ -83,15 +96,10 @@ void flue_client_secrecy_check(const struct flue_client_config *client,
         if (flue_bytes_equal_nocase(flue_bytes_of(headers->items[i].key),
                                     FLUE_BYTES("authorization")))
             key = "headers";
-    if (!key || !client->endpoint || !*client->endpoint || flue_client_uses_tls(client) ||
-        flue_client_endpoint_is_local(client->endpoint))
+    if (!key)
         return;
     snprintf(at, sizeof at, "%s%s", path, key);
-    flue_check_warn(check, at,
-                    "the credentials go to \"%.200s\" without TLS, where everybody between can "
-                    "read them: %s",
-                    client->endpoint,
-                    client->tls_by_scheme ? "write https://" : "leave tls.insecure out");
+    flue_client_secret_warn(client, at, check);
 }
 
 static bool header_name(const char *name)

@@ -44,6 +44,9 @@ enum flue_code flue_client_auth_find(const struct flue_create *create,
 void flue_client_secrecy_check(const struct flue_client_config *client,
                                const struct flue_client_auth *auth, const struct flue_map *headers,
                                const char *path, struct flue_check *check);
+/* The same for credentials that the component has by its own `key`, which is set. */
+void flue_client_secret_warn(const struct flue_client_config *client, const char *key,
+                             struct flue_check *check);
 
 /* ---- headers -------------------------------------------------------------------------------- */
 

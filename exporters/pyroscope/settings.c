@@ -184,16 +184,28 @@ size_t flue_push_endpoints(const struct flue_pyroscope_config *config, const cha
     return count;
 }
 
-static void check_url(const char *url, const char *path, struct flue_check *check)
-{
-    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
-        flue_check_fail(check, path, "\"%s\" is not a URL; it begins with http:// or https://",
-                        url);
-}
-
 static bool set(const char *text)
 {
     return text && *text;
+}
+
+static void check_url(const struct flue_pyroscope_config *c, const char *url, const char *path,
+                      struct flue_check *check)
+{
+    const struct flue_client_config client = {
+        .endpoint = url, .tls = c->tls, .tls_by_scheme = true};
+    const char *key = c->basic_auth               ? "basic_auth"
+                      : set(c->bearer_token)      ? "bearer_token"
+                      : set(c->bearer_token_file) ? "bearer_token_file"
+                                                  : NULL;
+
+    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+        flue_check_fail(check, path, "\"%s\" is not a URL; it begins with http:// or https://",
+                        url);
+    else if (key)
+        flue_client_secret_warn(&client, key, check);
+    else
+        flue_client_secrecy_check(&client, c->auth, &c->headers, "", check);
 }
 
 static bool has_break(const char *text)
@@ -240,10 +252,10 @@ void flue_pyroscope_check(const void *config, struct flue_check *check)
         flue_check_fail(check, "endpoints", "%zu replicas; at most %d", c->endpoints.count,
                         FLUE_PUSH_REPLICAS);
     if (c->endpoint)
-        check_url(c->endpoint, "endpoint", check);
+        check_url(c, c->endpoint, "endpoint", check);
     for (size_t i = 0; i < c->endpoints.count; i++) {
         snprintf(path, sizeof path, "endpoints[%zu]", i);
-        check_url(replicas[i], path, check);
+        check_url(c, replicas[i], path, check);
     }
     if (!flue_push_level(c->level, &level))
         flue_check_fail(check, "level", "\"%s\" is none of default, dense, 0 to 9", c->level);

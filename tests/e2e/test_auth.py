@@ -278,3 +278,19 @@ def test_secrets_are_not_printed(binary, tmp_path):
                             env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
     assert answer.returncode == 0, answer.stderr
     assert "geheim" not in answer.stdout and "REDACTED" in answer.stdout
+
+
+@pytest.mark.parametrize("key,block", [
+    ("basic_auth", "basic_auth: {username: u, password: geheim}"), ("bearer_token", "bearer_token: geheim"),
+    ("bearer_token_file", "bearer_token_file: /run/secrets/t"), ("headers", "headers: {Authorization: Bearer geheim}")])
+def test_a_push_with_secrets_but_without_tls_is_a_warning(binary, tmp_path, key, block):
+    def says(endpoint):
+        path = tmp_path / "c.yaml"
+        path.write_text(f"receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nexporters: {{pyroscope: {{endpoint: '{endpoint}', {block}}}}}\n"
+                        "service: {pipelines: {profiles: {receivers: [otlp], exporters: [pyroscope]}}}\n")
+        answer = subprocess.run([binary, "validate", "--config", path], capture_output=True, text=True,
+                                env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+        assert answer.returncode == 0 and "geheim" not in answer.stderr + answer.stdout, answer.stderr
+        return answer.stderr
+    assert f"{key}: the credentials go to \"http://pyroscope:4040\" without TLS" in says("http://pyroscope:4040")
+    assert "without TLS" not in says("https://pyroscope:4040") + says("http://127.0.0.1:4040")
