@@ -36,6 +36,7 @@ enum flue_code flue_kafka_wakeup_start(struct flue_kafka_wakeup *wakeup, struct 
     wakeup->poll.data = wakeup;
     if (result == 0)
         result = uv_poll_start(&wakeup->poll, UV_READABLE, on_poll);
+    flue_kafka_wakeup_again(wakeup);
     return result == 0
                ? FLUE_OK
                : flue_fail(error, FLUE_IO, "cannot poll librdkafka: %s", uv_strerror(result));

@@ -2,7 +2,9 @@
  * stops being empty, libuv polls it.
  *
  * The library tells of the first element only, so who is woken takes elements until there are none,
- * or asks to be called again (flue_kafka_wakeup_again). One loop; the descriptor stays open until
+ * or asks to be called again (flue_kafka_wakeup_again). What came before it was told of the
+ * descriptor (a broker that is down says so at once) would never be told of: `woken` is called once
+ * after the start, whatever there is. One loop; the descriptor stays open until
  * flue_kafka_wakeup_close_fd, to be called when the library's handle is destroyed, since its
  * threads write into it.
  */

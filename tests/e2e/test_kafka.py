@@ -148,7 +148,8 @@ def attribute(resource_profiles, key):
     return next((a.value.string_value for a in resource_profiles.resource.attributes if a.key == key), None)
 
 
-def first_tier(flue, broker, topic, exporter="", queue="sending_queue: {enabled: false}", metadata=False):
+def first_tier(flue, broker, topic, exporter="", queue="sending_queue: {enabled: false}", metadata=False, service="",
+               **options):
     port = free_port()
     daemon = flue(f"""
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}", include_metadata: {str(metadata).lower()}}}}}}}}}
@@ -158,8 +159,8 @@ exporters:
     {queue}
     profiles: {{topic: {topic}}}
     {exporter}
-service: {{pipelines: {{profiles: {{receivers: [otlp], exporters: [kafka]}}}}}}
-""")
+service: {{pipelines: {{profiles: {{receivers: [otlp], exporters: [kafka]}}}}{service}}}
+""", **options)
     daemon.port = port
     return daemon
 
@@ -388,6 +389,59 @@ def test_two_tiers_lose_nothing(flue, broker, topic, otlp_sink):
     first.wait_balance()
     for daemon in (first, two, three):
         assert daemon.total("otelcol_exporter_dropped_samples") == 0
+
+
+def test_a_queue_on_disk_keeps_the_order_of_keys(flue, broker, topic, tmp_path):
+    """The broker is down and the daemon is killed, twice: what was acknowledged is written once all is
+    back, key by key as it was sent."""
+    names, numbers = ["s0", "s1", "s2"], collections.Counter()
+    queue = ("sending_queue: {storage: file_storage}\n"
+             "    retry_on_failure: {initial_interval: 100ms, max_interval: 500ms}")
+    # Of the configuration's last line: the extension, and the service that names it.
+    storage = f", extensions: [file_storage]}}\nextensions: {{file_storage: {{directory: {tmp_path / 'queue'}, create_directory: true}}"
+
+    def tier(**options):
+        return first_tier(flue, broker, topic, "timeout: 5s", queue=queue, service=storage, **options)
+
+    def send(daemon, rounds):
+        with grpc.insecure_channel(f"127.0.0.1:{daemon.port}") as channel:
+            call = channel.unary_unary(GRPC_PATH, request_serializer=bytes,
+                                       response_deserializer=service.ExportProfilesServiceResponse.FromString)
+            for _ in range(rounds):
+                for name in names:
+                    call(request_of(numbers[name], name, samples=4).SerializeToString(), timeout=60)
+                    numbers[name] += 1
+
+    def written():
+        out = collections.defaultdict(list)
+        for _, _, key, value, _ in sorted(broker.records(topic), key=lambda r: r[:2]):
+            request = service.ExportProfilesServiceRequest.FromString(value)
+            out[key.decode()] += [int(attribute(r, "number")) for r in request.resource_profiles]
+        return out
+
+    daemon = tier(balance=False)
+    send(daemon, 3)
+    broker.stop(signal.SIGKILL)
+    try:
+        for _ in range(2):
+            send(daemon, 5)
+            daemon.process.kill()
+            daemon.process.wait()
+            daemon = tier(balance=False)
+        send(daemon, 3)
+    finally:
+        broker.start()
+    send(daemon, 3)
+
+    def all_there():
+        try:
+            have = written()
+        except subprocess.CalledProcessError:  # the topic has no leader yet
+            return None
+        return have if all(set(have[name]) == set(range(numbers[name])) for name in names) else None
+
+    for name, have in wait_for(all_there, 60, "all in the topic").items():
+        assert first_times(have) == list(range(numbers[name])), (name, have)
 
 
 def test_a_group_is_left_in_order(flue, broker, topic, otlp_sink):
