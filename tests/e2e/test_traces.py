@@ -262,7 +262,7 @@ def test_a_signal_without_a_pipeline_is_not_served(flue, sink):
 # ---- span_links ---------------------------------------------------------------------------------
 
 
-def linking(flue, sink, window="30s", max_bytes="64MiB", profiles=True):
+def linking(flue, sink, window="30s", max_bytes="64MiB", profiles=True, queue=None, **options):
     from harness import free_port as port
     grpc_port, http_port, push_port = port(), port(), port()
     running = flue(f"""
@@ -274,13 +274,15 @@ receivers:
 processors:
   span_links: {{window: {window}, max_bytes: {max_bytes}, service_names: {{packager-old: packager}}}}
 exporters:
-  otlp_grpc: {{endpoint: "127.0.0.1:{sink.port}", tls: {{insecure: true}}}}
+  otlp_grpc: {{endpoint: "127.0.0.1:{sink.port}", tls: {{insecure: true}}, sending_queue: {{{"storage: file_storage" if queue else ""}}}}}
   nop: {{}}
+{f"extensions: {{file_storage: {{directory: {queue}, create_directory: true}}}}" if queue else ""}
 service:
+  {"extensions: [file_storage]" if queue else ""}
   pipelines:
     traces: {{receivers: [otlp], processors: [span_links], exporters: [otlp_grpc]}}
     {"profiles: {receivers: [otlp], processors: [span_links], exporters: [nop]}" if profiles else ""}
-""")
+""", **options)
     running.grpc_port, running.http_port = grpc_port, http_port
     return running
 
@@ -367,6 +369,20 @@ def test_no_room_to_wait(flue, sink):
     export(running.grpc_port, trace([bytes([i] * 8) for i in range(1, 9)]).SerializeToString())
     wait_for(lambda: len(sink.spans()) == 8, what="spans that found no room")
     assert running.total("otelcol_span_links_not_held_spans") == 8
+
+
+def test_spans_that_wait_survive_a_kill(flue, sink, tmp_path):
+    """They were acknowledged; after the start they go as they came."""
+    ids = [bytes([i] * 8) for i in range(1, 9)]
+    running = linking(flue, sink, window="10m", queue=tmp_path / "queue", balance=False)
+    export(running.grpc_port, trace(ids).SerializeToString())
+    assert running.total("otelcol_span_links_held_spans") == 8 and not sink.spans()
+    running.process.kill()
+    running.process.wait()
+    running = linking(flue, sink, window="10m", queue=tmp_path / "queue")
+    wait_for(lambda: len(sink.spans()) == 8, what="the spans")
+    assert sorted(s.span_id for s in sink.spans()) == ids
+    running.wait_quiet()
 
 
 def test_a_drain_waits_for_no_profile(flue, sink):
