@@ -37,7 +37,12 @@ static void holds_above_the_limit(void **state)
             assert_false(count(guard, NAME, i, received)); /* counted once each */
     assert_false(flue_guard_holds(guard, NAME, received));
     assert_int_equal(flue_guard_generation(guard, received), generation);
-    assert_true(count(guard, NAME, 100, received));
+    /* Two values in 100 fall on one bit now and then (the hash is another in every process), hardly
+     * ever four. */
+    int passed = 100;
+    while (passed < 104 && !count(guard, NAME, passed, received))
+        passed++;
+    assert_true(passed < 104);
     assert_true(flue_guard_holds(guard, NAME, received));
     assert_false(flue_guard_holds(guard, NAME, received - 1));
     assert_false(flue_guard_holds(guard, FLUE_BYTES("other"), received));
