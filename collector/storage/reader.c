@@ -397,12 +397,13 @@ static void *reader_main(void *arg)
             break;
         write_finished(storage);
         load_wanted(storage);
-        while (reads) {
+        while (reads) { /* between two, what ended meanwhile: a kill would bring it back */
             struct flue_storage_read *next = (struct flue_storage_read *)(void *)reads->job.next;
             read_one(storage, reads);
             reads->job.task.run = read_done;
             flue_loop_post(reads->loop, &reads->job.task);
             reads = next;
+            write_finished(storage);
         }
         settle_late(storage);
         remove_dead(storage);
